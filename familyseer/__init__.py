@@ -1,0 +1,1 @@
+"""FamilySeer: tune models for TVM by families of subgraphs, inside a wall-clock budget."""

@@ -1,0 +1,73 @@
+"""A MetaSchedule builder whose workers stay: the import of TVM is paid once, not every round."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from concurrent.futures import Future
+from typing import Any
+
+from familyseer.measure._jobs import build_candidate, count_cores
+from familyseer.measure._workers import WorkerPool
+from familyseer.tvm_env import load_tvm
+
+tvm = load_tvm()
+ms = tvm.s_tir.meta_schedule
+
+
+@tvm.ir.utils.derived_object
+class WarmBuilder(ms.builder.PyBuilder):
+    """Builds candidates in warm processes; use it as `builder=` of any MetaSchedule tuner.
+
+    Parameters
+    ----------
+    workers
+        Builds at a time; by default one a physical core.
+    timeout_s
+        Longest time for one build, in seconds. A build that takes longer fails and its worker is
+        replaced.
+    """
+
+    def __init__(self, *, workers: int | None = None, timeout_s: float = 30.0) -> None:
+        super().__init__()
+        self.timeout_s = timeout_s
+        self.pool = WorkerPool(workers or count_cores(), calls_per_worker=200)
+        self.folder = tempfile.mkdtemp(prefix="familyseer-build-")
+
+    def start(self, mod: Any, target: Any, timeout_s: float | None = None) -> Future[Any]:
+        """Starts one build; see `finish`."""
+        limit = self.timeout_s if timeout_s is None else min(timeout_s, self.timeout_s)
+        return self.pool.submit(build_candidate, mod, target, self.folder, timeout_s=limit)
+
+    def finish(self, future: Future[Any], deadline: float | None = None) -> tuple[Any, float]:
+        """Waits for a build, at the latest until `deadline` (of `time.monotonic`).
+
+        Returns the `BuilderResult` and the seconds the build took, 0 if it failed.
+        """
+        wait_s = None if deadline is None else max(0.0, deadline - time.monotonic())
+        try:
+            path, seconds = future.result(timeout=wait_s)
+        except Exception as error:  # a candidate's failure is a result, whatever its type
+            future.cancel()
+            return ms.builder.BuilderResult(None, describe_failure("build", error)), 0.0
+        return ms.builder.BuilderResult(path, None), seconds
+
+    def build(self, build_inputs: list[Any]) -> list[Any]:
+        """Builds all inputs; a failed one has its `error_msg` set."""
+        futures = [self.start(one.mod, one.target) for one in build_inputs]
+        return [self.finish(future)[0] for future in futures]
+
+    def close(self) -> None:
+        """Stops the workers and removes what they built."""
+        self.pool.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def describe_failure(what: str, error: BaseException) -> str:
+    """One text for a record: what failed, and the last line of why."""
+    lines = str(error).strip().splitlines()
+    reason = lines[-1] if lines else ""
+    if isinstance(error, TimeoutError):
+        reason = "took longer than its time limit"
+    return f"{what} failed: {type(error).__name__}: {reason}"

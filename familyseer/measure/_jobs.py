@@ -1,0 +1,151 @@
+"""What workers do: build one candidate, run one candidate. Called by name in another process."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from familyseer.tvm_env import load_tvm
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """How long a candidate is measured.
+
+    A candidate's first runs decide whether more of them are worth their time: one that is already
+    slower than `cutoff_s` by `margin` cannot become the best, and its rough time is good enough
+    for a model to learn from.
+
+    Attributes
+    ----------
+    repeats
+        Timings reported for a candidate worth measuring.
+    repeat_ms
+        Least length of each of those timings, in milliseconds.
+    cutoff_s
+        The subgraph's best time so far, in seconds; None measures in full.
+    margin
+        How many times slower than the best a candidate may look and still be measured in full.
+    """
+
+    repeats: int = 3
+    repeat_ms: float = 15.0
+    cutoff_s: float | None = None
+    margin: float = 1.4
+
+
+def build_candidate(mod: Any, target: Any, folder: str) -> tuple[str, float]:
+    """Compiles a scheduled subgraph to a loadable library in a new folder below `folder`.
+
+    Returns the library's path and the seconds it took.
+    """
+    started = time.perf_counter()
+    tvm = load_tvm(intrinsics=True)
+    mod = tvm.s_tir.transform.RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(mod)
+    built = tvm.driver.build(mod, target=target)
+    own = tempfile.mkdtemp(dir=folder)
+    path = os.path.join(own, "candidate.so")
+    if not _link_object(built, path):
+        built.export_library(path)
+    return path, time.perf_counter() - started
+
+
+def _link_object(built: Any, path: str) -> bool:
+    """Links a plain CPU module with the linker itself: 4 ms where the compiler driver takes 70."""
+    if built.kind != "llvm" or len(built.imports) > 0 or _linker() is None:
+        return False
+    source = os.path.splitext(path)[0] + ".o"
+    built.write_to_file(source, "o")
+    linked = subprocess.run(
+        [str(_linker()), "-shared", "-o", path, source], capture_output=True, check=False
+    )
+    return linked.returncode == 0
+
+
+@lru_cache(maxsize=1)
+def _linker() -> str | None:
+    import shutil
+
+    return shutil.which("ld") if os.name == "posix" else None
+
+
+def run_candidate(
+    path: str, device_type: str, args_info: tuple[Any, ...], plan: RunPlan
+) -> list[float]:
+    """Times a built candidate on device 0 and gives seconds a run, one figure a repeat."""
+    tvm = load_tvm()
+    lib = tvm.runtime.load_module(path)
+    device = tvm.runtime.device(device_type, 0)
+    args = _arguments(device_type, args_info)
+    entry = lib["main"]
+    entry(*args)  # loads code, starts the thread pool, touches memory
+    device.sync()
+    once = lib.time_evaluator("main", device, number=1, repeat=2)
+    first = min(float(t) for t in once(*args).results)
+    if plan.cutoff_s is not None and first > plan.margin * plan.cutoff_s:
+        return [first]
+    number = max(1, int(plan.repeat_ms * 1e-3 / max(first, 1e-9)))
+    full = lib.time_evaluator("main", device, number=number, repeat=plan.repeats)
+    return [float(t) for t in full(*args).results]
+
+
+@lru_cache(maxsize=2)
+def _arguments(device_type: str, args_info: tuple[Any, ...]) -> list[Any]:
+    """Random tensors for a subgraph's buffers, kept for its next candidate.
+
+    Integers are 0 or 1: they are often indices, and an index outside its table would crash a
+    candidate that is not at fault.
+    """
+    import numpy as np
+
+    tvm = load_tvm()
+    device = tvm.runtime.device(device_type, 0)
+    rng = np.random.default_rng(0)
+    fill = tvm.get_global_func("tvm.contrib.random.random_fill_for_measure", allow_missing=True)
+    made = []
+    for kind, dtype, shape in args_info:
+        if kind != "TENSOR":
+            raise NotImplementedError(f"argument of kind {kind}: only tensors can be made")
+        tensor = tvm.runtime.empty(tuple(shape), dtype, device)
+        if "int" in dtype or dtype == "bool":
+            tensor.copyfrom(rng.integers(0, 2, size=tuple(shape)).astype(dtype))
+        elif fill is not None:
+            fill(tensor)
+        else:
+            tensor.copyfrom(rng.standard_normal(tuple(shape)).astype(dtype))
+        made.append(tensor)
+    return made
+
+
+def hashable_args_info(infos: Any) -> tuple[Any, ...]:
+    """A candidate's argument descriptions as nested tuples that can cross to a worker."""
+
+    def freeze(value: Any) -> Any:
+        if isinstance(value, str):
+            return str(value)
+        if isinstance(value, (int, float)):
+            return int(value)
+        return tuple(freeze(v) for v in value)
+
+    return tuple(freeze(info.as_json()) for info in infos)
+
+
+def count_cores() -> int:
+    """Physical cores that this process may run on, which is how many kernels are given."""
+    import psutil
+
+    physical = psutil.cpu_count(logical=False) or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
+    return max(1, min(physical, allowed))
+
+
+def chunks(items: list[Any], size: int) -> list[list[Any]]:
+    """Splits a list into runs of at most `size`."""
+    it = iter(items)
+    return list(iter(lambda: list(itertools.islice(it, size)), []))

@@ -1,0 +1,87 @@
+"""A MetaSchedule runner on this machine: one warm process, one candidate at a time."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any
+
+from familyseer.measure._builder import describe_failure
+from familyseer.measure._jobs import RunPlan, hashable_args_info, run_candidate
+from familyseer.measure._workers import WorkerPool
+from familyseer.tvm_env import load_tvm
+
+tvm = load_tvm()
+ms = tvm.s_tir.meta_schedule
+
+
+@tvm.ir.utils.derived_object
+class WarmRunner(ms.runner.PyRunner):
+    """Runs candidates in a warm process; use it as `runner=` of any MetaSchedule tuner.
+
+    One candidate runs at a time, since a candidate may use every core. A candidate that crashes
+    or hangs takes only the process with it, and the next one gets a new process.
+
+    Parameters
+    ----------
+    timeout_s
+        Longest time for one candidate, in seconds.
+    plan
+        How long candidates are measured; its `cutoff_s` can be set for each call of `start`.
+    """
+
+    def __init__(self, *, timeout_s: float = 10.0, plan: RunPlan | None = None) -> None:
+        super().__init__()
+        self.timeout_s = timeout_s
+        self.plan = plan or RunPlan()
+        self.pool = WorkerPool(1, calls_per_worker=400)
+
+    def start(
+        self, path: str, device_type: str, args_info: Any, cutoff_s: float | None = None
+    ) -> Future[Any]:
+        """Starts one run; see `finish`."""
+        return self.pool.submit(
+            run_candidate,
+            path,
+            device_type,
+            hashable_args_info(args_info),
+            replace(self.plan, cutoff_s=cutoff_s),
+            timeout_s=self.timeout_s,
+        )
+
+    def finish(self, future: Future[Any], deadline: float | None = None) -> Any:
+        """Waits for a run, at the latest until `deadline` (of `time.monotonic`)."""
+        wait_s = None if deadline is None else max(0.0, deadline - time.monotonic())
+        try:
+            return ms.runner.RunnerResult(future.result(timeout=wait_s), None)
+        except Exception as error:  # a candidate's failure is a result, whatever its type
+            future.cancel()
+            return ms.runner.RunnerResult(None, describe_failure("run", error))
+
+    def run(self, runner_inputs: list[Any]) -> list[Any]:
+        """Starts all inputs and gives a future for each, as MetaSchedule's runners do."""
+        return [
+            _RunnerFuture(
+                self, self.start(str(one.artifact_path), str(one.device_type), one.args_info)
+            )
+            for one in runner_inputs
+        ]
+
+    def close(self) -> None:
+        """Stops the process."""
+        self.pool.close()
+
+
+@tvm.ir.utils.derived_object
+class _RunnerFuture(ms.runner.PyRunnerFuture):
+    def __init__(self, runner: WarmRunner, future: Future[Any]) -> None:
+        super().__init__()
+        self.runner = runner
+        self.future = future
+
+    def done(self) -> bool:
+        return self.future.done()
+
+    def result(self) -> Any:
+        return self.runner.finish(self.future)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
-import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from familyseer.measure._jobs import build_candidate, count_cores
+from familyseer.machine import available_cores
+from familyseer.measure._jobs import build_candidate
+from familyseer.measure._measure import OutOfTimeError, await_future
 from familyseer.measure._workers import WorkerPool
 from familyseer.tvm_env import load_tvm
 
@@ -32,7 +35,7 @@ class WarmBuilder(ms.builder.PyBuilder):
     def __init__(self, *, workers: int | None = None, timeout_s: float = 30.0) -> None:
         super().__init__()
         self.timeout_s = timeout_s
-        self.pool = WorkerPool(workers or count_cores(), calls_per_worker=200)
+        self.pool = WorkerPool(workers or available_cores(), calls_per_worker=200)
         self.folder = tempfile.mkdtemp(prefix="familyseer-build-")
 
     def start(self, mod: Any, target: Any, timeout_s: float | None = None) -> Future[Any]:
@@ -40,16 +43,23 @@ class WarmBuilder(ms.builder.PyBuilder):
         limit = self.timeout_s if timeout_s is None else min(timeout_s, self.timeout_s)
         return self.pool.submit(build_candidate, mod, target, self.folder, timeout_s=limit)
 
-    def finish(self, future: Future[Any], deadline: float | None = None) -> tuple[Any, float]:
-        """Waits for a build, at the latest until `deadline` (of `time.monotonic`).
+    def finish(
+        self, future: Future[Any], time_left: Callable[[], float] = lambda: math.inf
+    ) -> tuple[Any, float]:
+        """Waits for a build.
 
         Returns the `BuilderResult` and the seconds the build took, 0 if it failed.
+
+        Raises
+        ------
+        OutOfTimeError
+            `time_left()` came to nothing first; the build is given up.
         """
-        wait_s = None if deadline is None else max(0.0, deadline - time.monotonic())
         try:
-            path, seconds = future.result(timeout=wait_s)
+            path, seconds = await_future(future, time_left)
+        except OutOfTimeError:
+            raise
         except Exception as error:  # a candidate's failure is a result, whatever its type
-            future.cancel()
             return ms.builder.BuilderResult(None, describe_failure("build", error)), 0.0
         return ms.builder.BuilderResult(path, None), seconds
 

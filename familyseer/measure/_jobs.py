@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import subprocess
 import tempfile
@@ -134,18 +133,3 @@ def hashable_args_info(infos: Any) -> tuple[Any, ...]:
         return tuple(freeze(v) for v in value)
 
     return tuple(freeze(info.as_json()) for info in infos)
-
-
-def count_cores() -> int:
-    """Physical cores that this process may run on, which is how many kernels are given."""
-    import psutil
-
-    physical = psutil.cpu_count(logical=False) or 1
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
-    return max(1, min(physical, allowed))
-
-
-def chunks(items: list[Any], size: int) -> list[list[Any]]:
-    """Splits a list into runs of at most `size`."""
-    it = iter(items)
-    return list(iter(lambda: list(itertools.islice(it, size)), []))

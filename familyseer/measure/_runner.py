@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import time
+import math
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
 from familyseer.measure._builder import describe_failure
 from familyseer.measure._jobs import RunPlan, hashable_args_info, run_candidate
+from familyseer.measure._measure import OutOfTimeError, await_future
 from familyseer.measure._workers import WorkerPool
 from familyseer.tvm_env import load_tvm
 
@@ -50,13 +52,21 @@ class WarmRunner(ms.runner.PyRunner):
             timeout_s=self.timeout_s,
         )
 
-    def finish(self, future: Future[Any], deadline: float | None = None) -> Any:
-        """Waits for a run, at the latest until `deadline` (of `time.monotonic`)."""
-        wait_s = None if deadline is None else max(0.0, deadline - time.monotonic())
+    def finish(
+        self, future: Future[Any], time_left: Callable[[], float] = lambda: math.inf
+    ) -> Any:
+        """Waits for a run and gives its `RunnerResult`.
+
+        Raises
+        ------
+        OutOfTimeError
+            `time_left()` came to nothing first; the run is given up.
+        """
         try:
-            return ms.runner.RunnerResult(future.result(timeout=wait_s), None)
+            return ms.runner.RunnerResult(await_future(future, time_left), None)
+        except OutOfTimeError:
+            raise
         except Exception as error:  # a candidate's failure is a result, whatever its type
-            future.cancel()
             return ms.runner.RunnerResult(None, describe_failure("run", error))
 
     def run(self, runner_inputs: list[Any]) -> list[Any]:

@@ -1,0 +1,79 @@
+"""Compiling a fused module, untuned or under the best schedules of a database."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from familyseer.subgraphs import Subgraph
+from familyseer.tvm_env import load_tvm
+
+# a recorded time from which on MetaSchedule means that the candidate failed
+FAILED_S = 1e9
+
+
+def best_records(database: Any, subgraphs: Collection[Subgraph]) -> dict[int, list[Any]]:
+    """Valid tuning records of each subgraph by its index, fastest first.
+
+    Subgraphs without a valid record are left out.
+    """
+    found = {}
+    for subgraph in subgraphs:
+        if not database.has_workload(subgraph.mod):
+            continue
+        workload = database.commit_workload(subgraph.mod)
+        records = list(database.get_top_k(workload, 8))
+        valid = [r for r in records if r.run_secs and float(r.run_secs[0]) < FAILED_S]
+        if valid:
+            found[subgraph.index] = valid
+    return found
+
+
+def apply_records(fused: Any, target: Any, records: Collection[Any]) -> Any:
+    """The fused module with each record's schedule applied to the subgraph that it is for."""
+    tvm = load_tvm(intrinsics=True)
+    database = tvm.s_tir.meta_schedule.database.MemoryDatabase()
+    for record in records:
+        workload = database.commit_workload(record.workload.mod)
+        database.commit_tuning_record(
+            tvm.s_tir.meta_schedule.database.TuningRecord(
+                record.trace, workload, record.run_secs, record.target, record.args_info
+            )
+        )
+    with target, database:
+        return tvm.relax.transform.MetaScheduleApplyDatabase(enable_warning=False)(fused)
+
+
+def schedule_the_rest(mod: Any, target: Any) -> Any:
+    """Default schedules for what no record covers: a GPU cannot run an unscheduled function."""
+    tvm = load_tvm(intrinsics=True)
+    if str(target.kind.name) == "llvm":
+        return mod
+    dlight = tvm.s_tir.dlight
+    with target:
+        return dlight.ApplyDefaultSchedule(
+            dlight.gpu.Matmul(),
+            dlight.gpu.GEMV(),
+            dlight.gpu.Reduction(),
+            dlight.gpu.GeneralReduction(),
+            dlight.gpu.Fallback(),
+        )(mod)
+
+
+def build_library(mod: Any, target: Any, path: Path) -> None:
+    """Compiles a scheduled module and writes it as a shared library, whole or not at all."""
+    tvm = load_tvm(intrinsics=True)
+    executable = tvm.compile(schedule_the_rest(mod, target), target)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, made = tempfile.mkstemp(suffix=".so", dir=path.parent, prefix=".building-")
+    os.close(handle)
+    try:
+        executable.export_library(made)
+        os.chmod(made, 0o755)
+        os.replace(made, path)
+    except BaseException:
+        os.unlink(made)
+        raise

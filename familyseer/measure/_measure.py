@@ -1,0 +1,174 @@
+"""A round's candidates built and run, with our own workers or with any of MetaSchedule's."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as WaitTimeout
+from dataclasses import dataclass
+from typing import Any
+
+from familyseer.tvm_env import load_tvm
+
+tvm = load_tvm()
+ms = tvm.s_tir.meta_schedule
+
+# often enough that Ctrl-C is answered at once, rarely enough to cost nothing
+_LOOK_S = 0.2
+
+
+@dataclass
+class Measured:
+    """One candidate after its round.
+
+    Attributes
+    ----------
+    builder_result, runner_result
+        As MetaSchedule's measure callbacks get them.
+    run_s
+        Median seconds of one run; infinity when it failed.
+    build_s
+        Seconds its build took, 0 if unknown.
+    """
+
+    candidate: Any
+    builder_result: Any
+    runner_result: Any
+    run_s: float
+    build_s: float = 0.0
+
+    @property
+    def build_failed(self) -> bool:
+        """Whether it could not be built."""
+        return self.builder_result.error_msg is not None
+
+    @property
+    def run_failed(self) -> bool:
+        """Whether it was built and could not be run."""
+        return not self.build_failed and self.runner_result.error_msg is not None
+
+
+def await_future(future: Future[Any], time_left: Callable[[], float]) -> Any:
+    """The result of a future, or `TimeoutError` once no time is left.
+
+    It looks at the clock again and again, so that a deadline that moves (Ctrl-C) is seen.
+    """
+    while True:
+        left = time_left()
+        if left <= 0 and not future.done():
+            future.cancel()
+            raise OutOfTimeError
+        try:
+            return future.result(timeout=min(_LOOK_S, max(left, 0.001)))
+        except (WaitTimeout, TimeoutError):
+            if future.done():
+                raise
+
+
+class OutOfTimeError(Exception):
+    """The run's deadline came before a candidate was measured; it is no fault of the candidate."""
+
+
+def measure(
+    schedules: Sequence[Any],
+    context: Any,
+    args_info: Any,
+    builder: Any,
+    runner: Any,
+    *,
+    time_left: Callable[[], float] = lambda: math.inf,
+    cutoff_s: float | None = None,
+) -> tuple[list[Measured], float, float]:
+    """Builds, then runs; never both at once, since building disturbs what is timed.
+
+    Parameters
+    ----------
+    time_left
+        Seconds until measuring must stop; candidates not measured by then are left out.
+    cutoff_s
+        The subgraph's best seconds so far, which spares the slow ones a full measurement.
+
+    Returns
+    -------
+    measured, build_wall_s, run_wall_s
+        The candidates that were measured or failed, and wall-clock seconds of both halves.
+    """
+    candidates = [ms.MeasureCandidate(sch, args_info) for sch in schedules]
+    began = time.monotonic()
+    built = _build(candidates, context, builder, time_left)
+    turned = time.monotonic()
+    ready = [(c, b, s) for c, b, s in built if b.error_msg is None]
+    results = _run([(c, b) for c, b, _ in ready], context, runner, time_left, cutoff_s)
+    by_path = {b.artifact_path: result for (_, b, _), result in zip(ready, results, strict=True)}
+    measured = []
+    for candidate, builder_result, build_s in built:
+        if builder_result.error_msg is not None:
+            failed = ms.runner.RunnerResult(None, builder_result.error_msg)
+            measured.append(Measured(candidate, builder_result, failed, math.inf, build_s))
+            continue
+        result = by_path[builder_result.artifact_path]
+        if result is not None:
+            run_s = math.inf if result.error_msg is not None else _median(result.run_secs)
+            measured.append(Measured(candidate, builder_result, result, run_s, build_s))
+        shutil.rmtree(os.path.dirname(str(builder_result.artifact_path)), ignore_errors=True)
+    return measured, turned - began, time.monotonic() - turned
+
+
+def _build(
+    candidates: list[Any], context: Any, builder: Any, time_left: Callable[[], float]
+) -> list[tuple[Any, Any, float]]:
+    if not hasattr(builder, "start"):
+        inputs = [ms.builder.BuilderInput(c.sch.mod, context.target) for c in candidates]
+        results = builder.build(inputs)
+        return [(c, r, 0.0) for c, r in zip(candidates, results, strict=True)]
+    futures = [builder.start(c.sch.mod, context.target) for c in candidates]
+    built = []
+    for candidate, future in zip(candidates, futures, strict=True):
+        try:
+            result, seconds = builder.finish(future, time_left)
+        except OutOfTimeError:
+            continue
+        built.append((candidate, result, seconds))
+    return built
+
+
+def _run(
+    ready: list[tuple[Any, Any]],
+    context: Any,
+    runner: Any,
+    time_left: Callable[[], float],
+    cutoff_s: float | None,
+) -> list[Any]:
+    device = _device_type(context.target)
+    if not hasattr(runner, "start"):
+        inputs = [
+            ms.runner.RunnerInput(b.artifact_path, device, c.args_info) for c, b in ready
+        ]
+        return [future.result() for future in runner.run(inputs)]
+    futures = [
+        runner.start(str(b.artifact_path), device, c.args_info, cutoff_s) for c, b in ready
+    ]
+    results: list[Any] = []
+    for future in futures:
+        try:
+            results.append(runner.finish(future, time_left))
+        except OutOfTimeError:
+            results.append(None)
+    return results
+
+
+def _device_type(target: Any) -> str:
+    kind = str(target.kind.name)
+    return "cpu" if kind in ("llvm", "c") else kind
+
+
+def _median(run_secs: Any) -> float:
+    ordered = sorted(float(s) for s in run_secs)
+    middle = len(ordered) // 2
+    if len(ordered) % 2:
+        return ordered[middle]
+    return 0.5 * (ordered[middle - 1] + ordered[middle])

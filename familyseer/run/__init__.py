@@ -1,0 +1,18 @@
+"""A whole tuning run: a model in, a checked library and its records out, when the clock says so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from familyseer.run._driver import tune
+
+__all__ = ["tune"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "tune":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from familyseer.run._driver import tune
+
+    return tune

@@ -1,0 +1,91 @@
+"""summary.json: what a run did, in figures, and what is needed to repeat it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from dataclasses import asdict
+from typing import Any
+
+from familyseer.models import LoadedModel
+from familyseer.options import TuneOptions
+from familyseer.run._finish import Finished
+from familyseer.search import Clock, TaskState
+
+_PACKAGES = ("familyseer", "apache-tvm", "apache-tvm-ffi", "xgboost", "numpy", "onnx")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide what a run does."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def output_specs(model: LoadedModel, outputs: list[Any] | None) -> list[dict[str, Any]]:
+    """Name, shape and dtype of each output; the model file's names where it has them."""
+    if outputs is None:
+        return []
+    names = [str(o.name) for o in model.onnx.graph.output] if model.onnx is not None else []
+    if len(names) != len(outputs):
+        names = [f"output{i}" for i in range(len(outputs))]
+    return [
+        {"name": name, "shape": list(array.shape), "dtype": str(array.dtype)}
+        for name, array in zip(names, outputs, strict=True)
+    ]
+
+
+def summarise(
+    *,
+    options: TuneOptions,
+    model: LoadedModel,
+    target: Any,
+    device: str,
+    states: list[TaskState],
+    end: Finished,
+    clock: Clock,
+    stopped_by: str,
+    outputs: list[Any] | None,
+    trials_before: int,
+    elapsed_before_s: float,
+    covered_at_s: float | None,
+) -> dict[str, Any]:
+    """The contents of summary.json; times in the units that their names end with."""
+    untuned_us = None if end.untuned_s is None else end.untuned_s * 1e6
+    tuned_us = None if end.tuned_s is None else end.tuned_s * 1e6
+    trials = sum(s.trials for s in states)
+    return {
+        "model": model.name,
+        "source": model.source,
+        "digest": model.digest,
+        "target": str(target),
+        "device": device,
+        "versions": versions(),
+        "seed": options.seed,
+        "families": options.families,
+        "budget_s": options.budget_s,
+        "trial_limit": options.trials,
+        "elapsed_s": round(clock.elapsed_s(), 3),
+        "elapsed_before_s": round(elapsed_before_s, 3),
+        "trials": trials,
+        "trials_before": trials_before,
+        "build_errors": sum(s.build_errors for s in states),
+        "run_errors": sum(s.run_errors for s in states),
+        "subgraphs": len(states),
+        "covered": sum(s.covered for s in states),
+        "covered_at_s": None if covered_at_s is None else round(covered_at_s, 3),
+        "untuned_us": untuned_us,
+        "tuned_us": tuned_us,
+        "speedup": untuned_us / tuned_us if untuned_us and tuned_us else None,
+        "max_abs_error": end.max_abs_error,
+        "max_rel_error": end.max_rel_error,
+        "fell_back": end.fell_back,
+        "stopped_by": stopped_by,
+        "phases_s": {name: round(spent, 3) for name, spent in clock.phases.items()},
+        "inputs": [{**asdict(spec), "shape": list(spec.shape)} for spec in model.inputs],
+        "outputs": output_specs(model, outputs),
+    }

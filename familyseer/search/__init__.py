@@ -1,0 +1,24 @@
+"""The search: which subgraph gets the next second, which candidates are measured, until when."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from familyseer.search._clock import Clock
+from familyseer.search._task import TaskState
+
+if TYPE_CHECKING:
+    from familyseer.search._loop import BudgetLoop, Round
+    from familyseer.search._scheduler import FamilyTaskScheduler
+
+__all__ = ["BudgetLoop", "Clock", "FamilyTaskScheduler", "Round", "TaskState"]
+
+_HOMES = {"BudgetLoop": "_loop", "Round": "_loop", "FamilyTaskScheduler": "_scheduler"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,106 @@
+"""Where the next second goes: the steepest subgraph, and the sibling worth a short look.
+
+Ansor's task scheduler (arXiv 2006.06762, section 6) and MetaSchedule's follow the gradient of the
+model's latency over *rounds*; rounds of different subgraphs differ tenfold in what they cost, so
+this one follows it over seconds. Foreseeing is FamilySeer's (arXiv 2201.00194): after a round, the
+steepest sibling in the same family is measured briefly, on candidates that the family's model,
+which has just learnt something, holds to be good.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+from familyseer.search._task import TaskState
+
+RECENT_ROUNDS = 2
+STALL_FACTOR = 0.7
+# a subgraph is not expected to get faster than this multiple of its family's best throughput
+THROUGHPUT_HEADROOM = 2.0
+SLOPE_SHARE = 0.4
+FORESEE_ACCURACY = 0.6
+
+
+def estimated_latency_s(states: Iterable[TaskState]) -> float | None:
+    """The model's latency as the weighted sum of its subgraphs' best times.
+
+    None while any subgraph has no valid schedule.
+    """
+    total = 0.0
+    for state in states:
+        if not state.covered:
+            return None
+        total += state.subgraph.weight * state.best_s
+    return total
+
+
+def gain_per_second(state: TaskState, siblings: Iterable[TaskState]) -> float:
+    """Expected drop of the model's latency, in seconds, for a second spent on a subgraph.
+
+    It mixes what the last rounds brought with what may still be there: no more than the best time
+    itself, nor than the distance to the family's best throughput, spread over as long as the
+    subgraph has had already.
+    """
+    if state.exhausted:
+        return 0.0
+    if not state.covered:
+        # without a valid schedule nothing is known: worth most early, less with every failure
+        return math.inf if state.rounds == 0 else state.subgraph.flops * STALL_FACTOR**state.rounds
+    spent = max(state.seconds, 1e-3)
+    possible = state.best_s
+    throughput = max(
+        (s.subgraph.flops / s.best_s for s in siblings if s.covered and s.subgraph.flops > 1),
+        default=0.0,
+    )
+    if throughput > 0 and state.subgraph.flops > 1:
+        floor_s = state.subgraph.flops / (THROUGHPUT_HEADROOM * throughput)
+        possible = max(state.best_s - floor_s, 0.05 * state.best_s)
+    slope = _recent_slope(state)
+    hope = possible / spent
+    mixed = SLOPE_SHARE * slope + (1 - SLOPE_SHARE) * hope
+    return state.subgraph.weight * mixed * STALL_FACTOR**state.stalls
+
+
+def _recent_slope(state: TaskState) -> float:
+    points = [p for p in state.history if math.isfinite(p[1])]
+    if len(points) < 2:
+        return 0.0
+    then, now = points[max(0, len(points) - 1 - RECENT_ROUNDS)], points[-1]
+    return max(0.0, then[1] - now[1]) / max(now[0] - then[0], 1e-3)
+
+
+def steepest(states: Sequence[TaskState]) -> TaskState | None:
+    """The subgraph with the most expected gain for a second; None when all are exhausted."""
+    open_states = [s for s in states if not s.exhausted]
+    if not open_states:
+        return None
+    families: dict[str, list[TaskState]] = {}
+    for state in states:
+        families.setdefault(state.family, []).append(state)
+    # the first of equals, so that the order of subgraphs decides and not chance
+    return max(open_states, key=lambda s: gain_per_second(s, families[s.family]))
+
+
+def sibling_to_foresee(
+    states: Sequence[TaskState],
+    tuned: TaskState,
+    accuracy: Callable[[TaskState], float | None],
+) -> TaskState | None:
+    """The sibling of a subgraph just tuned that deserves a few measurements, if any.
+
+    Parameters
+    ----------
+    accuracy
+        The pairwise ranking accuracy of the family's model on a subgraph, None while unknown. A
+        sibling on which the model ranks little better than chance is left to its own rounds; this
+        is the waste that FamilySeer's authors report for large search spaces.
+    """
+    family = [s for s in states if s.family == tuned.family]
+    others = [s for s in family if s is not tuned and s.covered and not s.exhausted]
+    trusted = []
+    for state in others:
+        ranked = accuracy(state)
+        if ranked is not None and ranked >= FORESEE_ACCURACY:
+            trusted.append(state)
+    return max(trusted, key=lambda s: gain_per_second(s, family), default=None)

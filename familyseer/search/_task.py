@@ -1,0 +1,80 @@
+"""What the loop knows of one subgraph: its best time, what it cost, what was tried."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from familyseer.subgraphs import Subgraph
+
+ELITE = 32
+
+
+@dataclass
+class TaskState:
+    """The tuning state of one subgraph.
+
+    Attributes
+    ----------
+    best_s
+        Best measured seconds of one run; infinity before the first valid candidate.
+    seconds
+        Wall-clock seconds spent on it: proposing, building, measuring.
+    history
+        ``(seconds, best_s)`` after each round.
+    stalls
+        Rounds in a row that brought less than one per cent.
+    elite
+        The fastest measured candidates, ``(run seconds, schedule)``, fastest first.
+    """
+
+    subgraph: Subgraph
+    family: str
+    best_s: float = math.inf
+    seconds: float = 0.0
+    trials: int = 0
+    build_errors: int = 0
+    run_errors: int = 0
+    rounds: int = 0
+    stalls: int = 0
+    empty_rounds: int = 0
+    exhausted: bool = False
+    build_s: float = 0.0
+    history: list[tuple[float, float]] = field(default_factory=list)
+    elite: list[tuple[float, Any]] = field(default_factory=list)
+
+    @property
+    def index(self) -> int:
+        """Position in the model's list of subgraphs."""
+        return self.subgraph.index
+
+    @property
+    def covered(self) -> bool:
+        """Whether a valid schedule was measured."""
+        return math.isfinite(self.best_s)
+
+    @property
+    def seconds_per_trial(self) -> float:
+        """What one candidate has cost here, in wall-clock seconds; 0 before the first."""
+        return self.seconds / self.trials if self.trials else 0.0
+
+    def remember(self, run_s: float, schedule: Any) -> None:
+        """Keeps a measured candidate if it is among the fastest."""
+        self.elite.append((run_s, schedule))
+        self.elite.sort(key=lambda pair: pair[0])
+        del self.elite[ELITE:]
+
+    def close_round(self, seconds: float, measured: int) -> None:
+        """Books a finished round."""
+        previous = self.history[-1][1] if self.history else math.inf
+        if not self.covered or self.best_s > 0.99 * previous:
+            self.stalls += 1
+        else:
+            self.stalls = 0
+        self.seconds += seconds
+        self.rounds += 1
+        self.history.append((self.seconds, self.best_s))
+        self.empty_rounds = 0 if measured else self.empty_rounds + 1
+        if self.empty_rounds >= 2:
+            self.exhausted = True

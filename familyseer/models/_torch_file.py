@@ -1,0 +1,101 @@
+"""From a ``.pt2`` file (torch.export) to a Relax module."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import io
+import logging
+import sys
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from familyseer.errors import UserError
+from familyseer.models._onnx_file import first_line, read_bytes
+from familyseer.models.input_shapes import DeclaredShape, Dim, bind_shapes
+from familyseer.tvm_env import load_tvm
+
+_log = logging.getLogger(__name__)
+
+
+def import_torch(
+    path: Path, input_shapes: Mapping[str, tuple[int, ...]] | None
+) -> tuple[Any, bytes]:
+    """The Relax module of an exported program, dynamic dims bound, and the file's bytes.
+
+    Raises:
+        UserError: torch is not installed, the file is not an exported program, TVM cannot import
+            it, or a shape does not fit.
+    """
+    data = read_bytes(path, "a program saved by torch.export.save")
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        raise UserError(
+            f"{path}: is truncated or not a program saved by torch.export.save, which writes "
+            "a zip archive"
+        )
+    if importlib.util.find_spec("torch") is None:
+        raise UserError(
+            f"{path}: reading .pt2 files needs PyTorch; install the extra: "
+            "pip install 'familyseer[torch]'"
+        )
+    program = _load(path, data)
+    load_tvm()
+    from tvm.relax.frontend.torch import from_exported_program
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            mod = from_exported_program(program, unwrap_unit_return_tuple=True)
+        except Exception as error:
+            reason = first_line(error)
+            raise UserError(f"{path}: TVM's torch.export importer failed: {reason}") from error
+        finally:
+            for warning in caught:
+                _log.debug("%s: %s", path, warning.message)
+    return _bind(mod, path, input_shapes), data
+
+
+def _load(path: Path, data: bytes) -> Any:
+    export = importlib.import_module("torch.export")
+    # it logs a traceback before it raises
+    noisy = logging.getLogger(export.__name__)
+    silent, noisy.disabled = noisy.disabled, True
+    try:
+        return export.load(io.BytesIO(data))
+    # a damaged archive raises whatever its reader trips over
+    except Exception as error:
+        raise UserError(
+            f"{path}: cannot be read by torch {sys.modules['torch'].__version__}; "
+            "expected a program saved by torch.export.save"
+        ) from error
+    finally:
+        noisy.disabled = silent
+
+
+def _bind(mod: Any, path: Path, input_shapes: Mapping[str, tuple[int, ...]] | None) -> Any:
+    from tvm import relax, tirx
+
+    declared: dict[str, DeclaredShape] = {}
+    variables: dict[str, Any] = {}
+    for param in mod["main"].params:
+        if not isinstance(param.ty, relax.TensorType) or param.ty.shape is None:
+            raise UserError(f"{path}: input {param.name} is not a tensor of known rank")
+        dims: list[Dim] = []
+        for extent in param.ty.shape:
+            if isinstance(extent, tirx.IntImm):
+                dims.append(int(extent))
+            else:
+                variables[str(extent)] = extent
+                dims.append(str(extent))
+        declared[param.name] = dims
+    shapes = bind_shapes(str(path), declared, input_shapes)
+    extents = {
+        variables[dim]: shapes[name][axis]
+        for name, dims in declared.items()
+        for axis, dim in enumerate(dims or ())
+        if isinstance(dim, str) and isinstance(variables[dim], tirx.Var)
+    }
+    return relax.transform.BindSymbolicVars(extents, "main")(mod) if extents else mod

@@ -1,0 +1,115 @@
+"""From the MODEL argument of the command line to a Relax module."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from familyseer.errors import UserError
+from familyseer.models import zoo
+from familyseer.models.specs import InputSpec, LoadedModel
+
+if TYPE_CHECKING:
+    import onnx
+
+_SUFFIXES = (".onnx", ".pt2")
+
+
+def load_model(
+    spec: str, *, input_shapes: Mapping[str, tuple[int, ...]] | None = None, seed: int = 0
+) -> LoadedModel:
+    """Load an ``.onnx`` file, a ``.pt2`` file, or a network of the zoo by name.
+
+    A zoo name wins over a file of the same name without a suffix.
+
+    Args:
+        spec: path or name.
+        input_shapes: input name to extents, for inputs with dynamic dims.
+        seed: weights of a zoo network; files bring their own.
+
+    Raises:
+        UserError: nothing of that name, a file that is not a whole model, an operator that TVM
+            cannot import, or shapes that do not fit; PyTorch is missing for a ``.pt2`` file.
+    """
+    path = Path(spec)
+    if path.suffix == ".onnx":
+        from familyseer.models._onnx_file import read_onnx
+
+        model, digest = read_onnx(path)
+        return _load_onnx(model, digest, spec, path.stem, input_shapes)
+    if path.suffix == ".pt2":
+        return _load_torch(path, spec, input_shapes)
+    if spec in zoo.names():
+        model = zoo.build(spec, seed)
+        digest = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+        return _load_onnx(model, digest, spec, spec, input_shapes)
+    raise UserError(_unknown(spec, path))
+
+
+def _unknown(spec: str, path: Path) -> str:
+    expected = f"expected a file ending in {' or '.join(_SUFFIXES)}, or a name from the zoo"
+    if path.is_dir():
+        return f"{spec}: is a folder; {expected}"
+    if path.exists():
+        return f"{spec}: unknown kind of model file; {expected}"
+    close = zoo.close_matches(spec)
+    hint = f"did you mean {', '.join(close)}?" if close else f"which has {', '.join(zoo.names())}"
+    return f"{spec}: no such model; {expected}" + (f"; {hint}" if close else f", {hint}")
+
+
+def _load_onnx(
+    model: onnx.ModelProto,
+    content: str,
+    spec: str,
+    name: str,
+    input_shapes: Mapping[str, tuple[int, ...]] | None,
+) -> LoadedModel:
+    from familyseer.models._from_onnx import import_onnx
+    from familyseer.models._onnx_graph import bind_inputs, declared_inputs
+    from familyseer.models.input_shapes import bind_shapes
+
+    declared = declared_inputs(model, spec)
+    dims = {key: shape for key, (shape, _) in declared.items()}
+    shapes = bind_shapes(spec, dims, input_shapes)
+    bind_inputs(model, shapes)
+    inputs = [InputSpec(key, shapes[key], dtype) for key, (_, dtype) in declared.items()]
+    return _finish(import_onnx(model, spec), inputs, content, spec, name, model)
+
+
+def _load_torch(
+    path: Path, spec: str, input_shapes: Mapping[str, tuple[int, ...]] | None
+) -> LoadedModel:
+    from familyseer.models._torch_file import import_torch
+
+    mod, data = import_torch(path, input_shapes)
+    inputs = [
+        InputSpec(param.name, tuple(int(extent) for extent in param.ty.shape), str(param.ty.dtype))
+        for param in mod["main"].params
+    ]
+    return _finish(mod, inputs, hashlib.sha256(data).hexdigest(), spec, path.stem, None)
+
+
+def _finish(
+    mod: Any,
+    inputs: Sequence[InputSpec],
+    content: str,
+    spec: str,
+    name: str,
+    model: onnx.ModelProto | None,
+) -> LoadedModel:
+    from familyseer.models._relax import index_bounds, prepare_for_inference
+
+    mod = prepare_for_inference(mod)
+    bounded = tuple(
+        InputSpec(one.name, one.shape, one.dtype, bound if "int" in one.dtype else None)
+        for one, bound in zip(inputs, index_bounds(mod), strict=True)
+    )
+    return LoadedModel(name, spec, _digest(content, inputs), mod, bounded, model)
+
+
+def _digest(content: str, inputs: Sequence[InputSpec]) -> str:
+    shapes = json.dumps([[one.name, one.shape, one.dtype] for one in inputs])
+    return hashlib.sha256(f"{content} {shapes}".encode()).hexdigest()

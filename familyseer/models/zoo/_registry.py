@@ -1,0 +1,69 @@
+"""The networks that can be named on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from familyseer.models.specs import InputSpec, ModelCard
+from familyseer.models.zoo.bert import bert_small
+from familyseer.models.zoo.mlp import mlp
+from familyseer.models.zoo.mobilenet import mobilenetv2_half
+from familyseer.models.zoo.resnet import resnet18
+from familyseer.models.zoo.squeezenet import squeezenet
+
+# takes a GraphBuilder and the names of the card's inputs; declares its own outputs
+Draw = Callable[..., None]
+
+_IMAGE = (InputSpec("image", (1, 3, 224, 224), "float32"),)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A card and what draws it."""
+
+    card: ModelCard
+    draw: Draw
+
+
+def _tokens(sequence: int, vocabulary: int) -> tuple[InputSpec, ...]:
+    shape = (1, sequence)
+    return (
+        InputSpec("input_ids", shape, "int64", index_bound=vocabulary),
+        InputSpec("attention_mask", shape, "int64"),
+        InputSpec("token_type_ids", shape, "int64", index_bound=2),
+    )
+
+
+# parameter counts are the published ones where there is one: torchvision's for the image networks,
+# BERT-Mini's for bert_small
+_NETWORKS = (
+    Network(
+        ModelCard(
+            "mlp",
+            "three dense layers, 784-512-256-10",
+            535_818,
+            (InputSpec("x", (1, 784), "float32"),),
+        ),
+        mlp,
+    ),
+    Network(
+        ModelCard("squeezenet", "SqueezeNet 1.1, ImageNet head", 1_235_496, _IMAGE), squeezenet
+    ),
+    Network(ModelCard("resnet18", "ResNet-18 (v1), ImageNet head", 11_689_512, _IMAGE), resnet18),
+    Network(
+        ModelCard("mobilenetv2_0.5", "MobileNetV2, half width, ImageNet head", 1_968_680, _IMAGE),
+        mobilenetv2_half,
+    ),
+    Network(
+        ModelCard(
+            "bert_small",
+            "BERT encoder, 4 layers, hidden 256, 128 tokens (BERT-Mini)",
+            11_170_560,
+            _tokens(128, 30522),
+        ),
+        bert_small,
+    ),
+)
+
+NETWORKS: dict[str, Network] = {network.card.name: network for network in _NETWORKS}

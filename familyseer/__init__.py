@@ -1,1 +1,37 @@
-"""FamilySeer: tune models for TVM by families of subgraphs, inside a wall-clock budget."""
+"""FamilySeer: tune models for TVM by families of subgraphs, inside a wall-clock budget.
+
+Importing this package is cheap: TVM is loaded when something that needs it is first used. It also
+registers the Relax pipeline ``"familyseer"``, at once if TVM is loaded and else when it is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from familyseer._pipeline_hook import register_pipeline_when_tvm_loads
+
+if TYPE_CHECKING:
+    from familyseer.measure import WarmBuilder, WarmRunner
+    from familyseer.search import FamilyTaskScheduler
+    from familyseer.tune_relax import tune_relax
+
+__version__ = "0.1.0"
+__all__ = ["FamilyTaskScheduler", "WarmBuilder", "WarmRunner", "__version__", "tune_relax"]
+
+_HOMES = {
+    "FamilyTaskScheduler": "familyseer.search",
+    "WarmBuilder": "familyseer.measure",
+    "WarmRunner": "familyseer.measure",
+    "tune_relax": "familyseer.tune_relax",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+register_pipeline_when_tvm_loads()

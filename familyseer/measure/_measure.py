@@ -143,7 +143,7 @@ def _run(
     time_left: Callable[[], float],
     cutoff_s: float | None,
 ) -> list[Any]:
-    device = _device_type(context.target)
+    device = device_type(context.target)
     if not hasattr(runner, "start"):
         inputs = [
             ms.runner.RunnerInput(b.artifact_path, device, c.args_info) for c, b in ready
@@ -161,7 +161,8 @@ def _run(
     return results
 
 
-def _device_type(target: Any) -> str:
+def device_type(target: Any) -> str:
+    """TVM's name of the device that a target's code runs on."""
     kind = str(target.kind.name)
     return "cpu" if kind in ("llvm", "c") else kind
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,7 @@ class Finisher:
         reference: Reference,
         pool: WorkerPool,
         clock: Clock,
+        on_phase: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.fused = fused
         self.target = target
@@ -78,6 +80,7 @@ class Finisher:
         self.reference = reference
         self.pool = pool
         self.clock = clock
+        self.on_phase = on_phase
 
     def finish(self, subgraphs: list[Subgraph], database: Any, path: Path) -> Finished:
         """Writes the best library that is right to `path`.
@@ -116,6 +119,7 @@ class Finisher:
         except Exception as error:  # whatever a pass or LLVM throws at a bad schedule
             log.warning("the tuned library cannot be compiled: %s", str(error).splitlines()[-1:])
             return False
+        self.on_phase("checking")
         try:
             right = self._check(candidate, end)
             if right:

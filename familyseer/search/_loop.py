@@ -29,6 +29,9 @@ FIRST_PASS_SHARE = 0.3
 FIRST_PASS_TRIALS = 8
 ROUND_TRIALS = 16
 FORESEE_TRIALS = 4
+# a round is a small part of the run, or a short run is a few guesses that nothing was learnt from
+ROUND_SHARE = 0.04
+LEAST_ROUND_TRIALS = 4
 ASSUMED_TRIAL_S = 0.25
 # below this a subgraph may be fastest as TVM leaves it: starting threads costs more than it saves
 SMALL_FLOPS = 1e6
@@ -133,7 +136,7 @@ class BudgetLoop:
                 state = steepest(self.states)
                 if state is None:
                     return "space exhausted"
-                self._round(state, "steepest", self.round_trials)
+                self._round(state, "steepest", self._round_size(state))
                 if self._over() is None:
                     self._foresee(state)
             return reason
@@ -150,6 +153,15 @@ class BudgetLoop:
         if self.clock.tuning_left_s() <= self._typical_trial_s():
             return "budget"
         return None
+
+    def _round_size(self, state: TaskState) -> int:
+        left = self.clock.tuning_left_s()
+        per_trial = state.seconds_per_trial or self._typical_trial_s()
+        if math.isinf(left) or not per_trial:
+            return self.round_trials
+        window = left + sum(s.seconds for s in self.states)
+        count = int(ROUND_SHARE * window / per_trial)
+        return max(min(LEAST_ROUND_TRIALS, self.round_trials), min(self.round_trials, count))
 
     def _typical_trial_s(self) -> float:
         spent = sum(s.seconds for s in self.states)

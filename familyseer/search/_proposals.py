@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from familyseer.subgraphs import Subgraph
 from familyseer.tvm_env import load_tvm
 
 tvm = load_tvm(intrinsics=True)
@@ -36,6 +37,21 @@ def quiet_logger() -> logging.Logger:
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.ERROR)
     return logger
+
+
+def new_context(subgraph: Subgraph, target: Any, seed: int, threads: int) -> Any:
+    """A tuning context for a subgraph, with MetaSchedule's own design space for the target."""
+    return ms.TuneContext(
+        mod=subgraph.mod,
+        target=target,
+        space_generator="post-order-apply",
+        search_strategy=ms.search_strategy.EvolutionarySearch(),
+        task_name=subgraph.name,
+        # from the subgraph and not from its position: another model's copy searches alike
+        rand_state=1 + (int(subgraph.key, 16) + seed) % (2**31 - 2),
+        num_threads=threads,
+        logger=quiet_logger(),
+    )
 
 
 class Proposals:

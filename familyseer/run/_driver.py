@@ -1,0 +1,286 @@
+"""The order of a tuning run: load, cut, form families, measure untuned, tune, finish, report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from familyseer.errors import UserError
+from familyseer.machine import available_cores
+from familyseer.measure._workers import warm_up
+from familyseer.options import TuneOptions
+from familyseer.progress import FamilyInfo, Observer, RoundEvent, RunInfo
+from familyseer.run._folder import Identity, RunFolder, check_writable, write_json
+from familyseer.search import Clock, TaskState
+
+def tune(
+    options: TuneOptions, *, started_at: float | None = None, observer: Observer | None = None
+) -> dict[str, Any]:
+    """Tunes a model and leaves the library and its records in ``options.out``.
+
+    Parameters
+    ----------
+    started_at
+        `time.monotonic()` from which the budget counts; by default now.
+    observer
+        Told of the run as `familyseer.progress` says.
+
+    Returns
+    -------
+    dict
+        What ``summary.json`` holds.
+
+    Raises
+    ------
+    UserError
+        The model, the target or the folder cannot be used.
+    """
+    if options.budget_s is None and options.trials is None:
+        raise UserError("neither a budget nor a number of trials is set: expected at least one")
+    clock = Clock(options.budget_s, started_at)
+    check_writable(options.out)
+    warm_up()
+    with ending_on_ctrl_c(clock), ExitStack() as stack:
+        return _Run(options, clock, observer or Observer(), stack).tune()
+
+
+@contextmanager
+def ending_on_ctrl_c(clock: Clock) -> Iterator[None]:
+    """The first Ctrl-C ends tuning as the deadline would; a second one interrupts at once."""
+    import signal
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.getsignal(signal.SIGINT)
+
+    def stop(_number: int, _frame: Any) -> None:
+        clock.stop()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+class _Run:
+    def __init__(
+        self, options: TuneOptions, clock: Clock, observer: Observer, stack: ExitStack
+    ) -> None:
+        self.options = options
+        self.clock = clock
+        self.observer = observer
+        self.stack = stack
+        self.covered_at_s: float | None = None
+        self.phase = ""
+
+    def tune(self) -> dict[str, Any]:
+        self._enter("loading")
+        with self.clock.phase("loading"):
+            self._load()
+        self._enter("untuned")
+        with self.clock.phase("untuned"):
+            self._measure_untuned()
+        self._announce()
+        stopped_by = self._search()
+        end = self._finish()
+        summary = self._summarise(end, stopped_by)
+        self.observer.on_end(summary)
+        return summary
+
+    def _enter(self, phase: str) -> None:
+        if phase != self.phase:
+            self.phase = phase
+            self.observer.on_phase(phase)
+
+    def _load(self) -> None:
+        from familyseer.families import families_json, form_families
+        from familyseer.models import load_model
+        from familyseer.subgraphs import extract_subgraphs, fuse
+        from familyseer.target import resolve_target
+
+        options = self.options
+        self.target = resolve_target(options.target)
+        self.model = load_model(
+            options.model, input_shapes=options.input_shapes or None, seed=options.seed
+        )
+        identity = Identity(self.model.name, self.model.digest, str(self.target))
+        self.folder = RunFolder(options.out, identity, resume=options.resume)
+        self.fused = fuse(self.model.mod, self.target)
+        self.subgraphs = extract_subgraphs(self.fused, self.target)
+        self.families = form_families(self.subgraphs, options.families)
+        write_json(
+            options.out / "families.json",
+            families_json(self.families, self.subgraphs, options.families),
+        )
+
+    def _measure_untuned(self) -> None:
+        from familyseer.measure import WarmBuilder, WarmRunner
+        from familyseer.measure._measure import device_type
+        from familyseer.run._reference import make_reference
+
+        self.device = device_type(self.target)
+        self.builder = WarmBuilder(workers=self.options.workers)
+        self.stack.callback(self.builder.close)
+        self.runner = WarmRunner()
+        self.stack.callback(self.runner.close)
+        self.reference = make_reference(
+            self.model,
+            self.fused,
+            self.target,
+            self.device,
+            self.runner.pool,
+            self.clock,
+            self.options.seed,
+        )
+        self.stack.callback(self.reference.close)
+
+    def _announce(self) -> None:
+        from familyseer.target import describe_target
+
+        by_index = {s.index: s for s in self.subgraphs}
+        total = sum(s.flops * s.weight for s in self.subgraphs) or 1.0
+        families = []
+        for family in self.families:
+            members = [by_index[i] for i in family.members]
+            share = sum(s.flops * s.weight for s in members) / total
+            families.append(FamilyInfo(family.name, tuple(s.name for s in members), share))
+        self.observer.on_start(
+            RunInfo(
+                model=self.model.name,
+                target=describe_target(self.target),
+                budget_s=self.options.budget_s,
+                trials=self.options.trials,
+                families=tuple(families),
+            )
+        )
+
+    def _search(self) -> str:
+        from costmodels import FamilyCostModel
+        from familyseer.run._finish import reserve_s
+        from familyseer.run._restore import open_database, restore
+        from familyseer.search import BudgetLoop, Round
+
+        family_of = {m: family.name for family in self.families for m in family.members}
+        self.states = [TaskState(s, family_of[s.index]) for s in self.subgraphs]
+        self.database = open_database(self.folder.tuning)
+        self.cost_model = FamilyCostModel(
+            {s.key: family_of[s.index] for s in self.subgraphs},
+            seed=self.options.seed,
+            num_threads=available_cores(),
+        )
+        if self.folder.resumed:
+            restore(self.states, self.database, self.cost_model, self.folder.models)
+        self.clock.reserve_s = reserve_s(self.states, self.reference)
+
+        def on_round(done: Round) -> None:
+            self.clock.reserve_s = reserve_s(self.states, self.reference)
+            self._on_round(done)
+
+        self._enter("first pass")
+        loop = BudgetLoop(
+            self.states,
+            [self._context(s) for s in self.subgraphs],
+            builder=self.builder,
+            runner=self.runner,
+            database=self.database,
+            cost_model=self.cost_model,
+            clock=self.clock,
+            max_trials=self.options.trials,
+            on_round=on_round,
+        )
+        self.trials_at_start = sum(s.trials for s in self.states)
+        return loop.run()
+
+    def _context(self, subgraph: Any) -> Any:
+        from familyseer.search._proposals import new_context
+
+        return new_context(subgraph, self.target, self.options.seed, available_cores())
+
+    def _on_round(self, done: Any) -> None:
+        state = done.state
+        if self.covered_at_s is None and done.covered == done.subgraphs:
+            self.covered_at_s = done.elapsed_s
+        if done.kind != "first":
+            self._enter("tuning")
+        best_us = state.best_s * 1e6 if math.isfinite(state.best_s) else None
+        estimated_us = None if done.estimated_s is None else done.estimated_s * 1e6
+        elapsed_s = round(self.folder.elapsed_before_s + done.elapsed_s, 3)
+        trials = self.trials_at_start + done.trials
+        self.folder.append_history(
+            (elapsed_s, trials, state.subgraph.name, state.family, best_us, estimated_us)
+        )
+        self.folder.book(elapsed_s, trials)
+        self.observer.on_round(
+            RoundEvent(
+                elapsed_s=done.elapsed_s,
+                trials=done.trials,
+                build_errors=sum(s.build_errors for s in self.states),
+                run_errors=sum(s.run_errors for s in self.states),
+                subgraph=state.subgraph.name,
+                family=state.family,
+                kind=done.kind,
+                candidates=done.measured,
+                best_us=best_us,
+                estimated_model_us=estimated_us,
+                covered=done.covered,
+                subgraphs=done.subgraphs,
+                family_accuracy=done.accuracy,
+                family_share=self._family_share(state.family),
+            )
+        )
+
+    def _family_share(self, family: str) -> float | None:
+        known = [s for s in self.states if s.covered]
+        total = sum(s.best_s * s.subgraph.weight for s in known)
+        if not total:
+            return None
+        return sum(s.best_s * s.subgraph.weight for s in known if s.family == family) / total
+
+    def _finish(self) -> Any:
+        from familyseer.run._finish import Finisher
+
+        self._enter("compiling")
+        with self.clock.phase("finish"):
+            finisher = Finisher(
+                self.fused,
+                self.target,
+                self.device,
+                self.reference,
+                self.runner.pool,
+                self.clock,
+                on_phase=self._enter,
+            )
+            end = finisher.finish(self.subgraphs, self.database, self.options.out / "model.so")
+            self.cost_model.save(str(self.folder.models))
+        for name, reason in end.fell_back.items():
+            self.observer.on_message(f"{name} keeps its default schedule: {reason}")
+        return end
+
+    def _summarise(self, end: Any, stopped_by: str) -> dict[str, Any]:
+        from familyseer.run._summary import summarise
+
+        summary = summarise(
+            options=self.options,
+            model=self.model,
+            target=self.target,
+            device=self.device,
+            states=self.states,
+            end=end,
+            clock=self.clock,
+            stopped_by=stopped_by,
+            outputs=self.reference.outputs,
+            trials_before=self.folder.trials_before,
+            elapsed_before_s=self.folder.elapsed_before_s,
+            covered_at_s=self.covered_at_s,
+        )
+        elapsed_s = self.folder.elapsed_before_s + self.clock.elapsed_s()
+        self.folder.book(elapsed_s, sum(s.trials for s in self.states))
+        write_json(self.options.out / "summary.json", summary)
+        return summary
+

@@ -1,0 +1,145 @@
+"""The TVM hook: `ms.relax_integration.tune_relax`, tuned by families under a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from familyseer.tvm_env import load_tvm
+
+if TYPE_CHECKING:
+    import tvm
+
+_NO_LIMIT = 1 << 30
+
+
+def tune_relax(
+    mod: Any,
+    params: Mapping[str, Any] | None,
+    target: Any,
+    work_dir: str,
+    max_trials_global: int | None = None,
+    max_trials_per_task: int | None = None,
+    op_names: list[str] | None = None,
+    *,
+    budget_s: float | None = None,
+    families: str = "graph",
+    num_trials_per_iter: int = 16,
+    builder: Any = "warm",
+    runner: Any = "warm",
+    database: Any = "json",
+    cost_model: Any = "family",
+    measure_callbacks: Any = "default",
+    task_scheduler: Any = "family",
+    space: Any = "post-order-apply",
+    strategy: Any = "evolutionary",
+    seed: int | None = None,
+    module_equality: str = "structural",
+) -> Any:
+    """Tunes a Relax module whose functions are lowered to TIR and fused.
+
+    The arguments that `tvm.s_tir.meta_schedule.relax_integration.tune_relax` has mean what they
+    mean there; anything it accepts for one of them is accepted here.
+
+    Parameters
+    ----------
+    max_trials_global
+        May be left out when `budget_s` is given.
+    budget_s
+        Wall-clock seconds for tuning.
+    families
+        How families are formed, one of `familyseer.families.METHODS`.
+    builder, runner, cost_model, task_scheduler
+        ``"warm"``, ``"warm"``, ``"family"`` and ``"family"`` are this project's; the names and
+        objects that MetaSchedule knows work too.
+
+    Returns
+    -------
+    tvm.s_tir.meta_schedule.database.Database
+        The records, also in `work_dir`, where `relax.transform.MetaScheduleApplyDatabase` reads
+        them.
+
+    Raises
+    ------
+    ValueError
+        Neither a budget nor a number of trials is given.
+    """
+    if budget_s is None and max_trials_global is None:
+        raise ValueError("neither budget_s nor max_trials_global is given: expected at least one")
+    from familyseer.measure import WarmBuilder, WarmRunner
+    from familyseer.search import Clock, FamilyTaskScheduler
+
+    clock = Clock(budget_s)
+    tvm = load_tvm(intrinsics=True)
+    with ExitStack() as stack:
+        if builder == "warm":
+            builder = WarmBuilder()
+            stack.callback(builder.close)
+        if runner == "warm":
+            runner = WarmRunner()
+            stack.callback(runner.close)
+        if cost_model == "family":
+            from costmodels import FamilyCostModel
+
+            cost_model = FamilyCostModel(seed=seed or 0)
+        if task_scheduler == "family":
+            task_scheduler = FamilyTaskScheduler(families=families, clock=clock)
+        return tvm.s_tir.meta_schedule.relax_integration.tune_relax(
+            mod,
+            dict(params or {}),
+            target,
+            work_dir,
+            _NO_LIMIT if max_trials_global is None else max_trials_global,
+            max_trials_per_task,
+            op_names,
+            num_trials_per_iter=num_trials_per_iter,
+            builder=builder,
+            runner=runner,
+            database=database,
+            cost_model=cost_model,
+            measure_callbacks=measure_callbacks,
+            task_scheduler=task_scheduler,
+            space=space,
+            strategy=strategy,
+            seed=seed,
+            module_equality=module_equality,
+        )
+
+
+def tuning_pipeline(
+    target: Any,
+    work_dir: str = "tuning_logs",
+    *,
+    budget_s: float | None = None,
+    total_trials: int | None = None,
+    **tuning: Any,
+) -> tvm.transform.Pass:
+    """The Relax pipeline ``relax.get_pipeline("familyseer", target=..., budget_s=...)``.
+
+    It legalises and fuses a static-shape module, tunes it, and applies the best schedules found.
+
+    Parameters
+    ----------
+    target
+        A target, or anything that names one.
+    work_dir
+        Where records are kept; a later run with the same folder starts from them.
+    budget_s, total_trials
+        Wall-clock seconds and candidates for tuning; 0 trials only applies what `work_dir` has.
+    tuning
+        Further arguments of `tune_relax`.
+    """
+    tvm = load_tvm(intrinsics=True)
+    from familyseer.subgraphs import fuse
+
+    @tvm.transform.module_pass(opt_level=0)
+    def run(mod: Any, _context: Any) -> Any:
+        chosen = tvm.target.Target(target)
+        fused = fuse(mod, chosen)
+        if total_trials != 0:
+            tune_relax(fused, {}, chosen, work_dir, total_trials, budget_s=budget_s, **tuning)
+        with chosen:
+            return tvm.relax.transform.MetaScheduleApplyDatabase(work_dir)(fused)
+
+    return run

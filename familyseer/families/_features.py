@@ -132,6 +132,8 @@ class StructuralFeatures:
         late = len(_COSTLY.intersection(self.epilogue))
         largest_reuse = self.reuse[0] if self.reuse else 1.0
         bits, kind = _dtype(self.dtype)
+        # what only streams its tensors is bound by memory, whatever their element type
+        typed = 1.0 if self.reductions else 0.2
         return {
             "reduces": 1.2 * bool(self.reductions),
             "contracts": 1.2 * bool(self.factors),
@@ -164,8 +166,8 @@ class StructuralFeatures:
             "epilogue": 0.1 * math.log2(1 + len(self.epilogue)),
             "costly_epilogue": 0.15 * math.log2(1 + late),
             "residual": 0.15 * self.residual,
-            "bits": (0.7 if self.body else 0.2) * math.log2(bits),
-            "integer": 1.0 * (kind != "float" and bool(self.body)),
+            "bits": 0.7 * typed * math.log2(bits),
+            "integer": typed * (kind != "float"),
         }
 
     def vector(self) -> NDArray[np.float64]:

@@ -124,7 +124,7 @@ def _body(members: Sequence[StructuralFeatures]) -> str:
     if not all(f.factors == first.factors and f.maximum == first.maximum for f in members):
         return ""
     over = []
-    if any(_taps(f) > 1 for f in members):
+    if all(_taps(f) > 1 for f in members):
         over.append("a sliding window")
     low, high = min(f.depth for f in members), max(f.depth for f in members)
     if high > 1:

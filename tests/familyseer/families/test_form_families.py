@@ -65,6 +65,14 @@ def test_graph_separates_element_types(tir: Any) -> None:
     assert names == {"matmul-float32", "matmul-int8"}
 
 
+def test_graph_lets_what_only_streams_its_tensors_share_a_family(tir: Any) -> None:
+    data = tir.te.placeholder((64, 128), name="data")
+    other = tir.te.placeholder((64, 128), name="other")
+    total = tir.tir(data, other, tir.topi.add(data, other))
+    (family,) = form_families(tir.subgraphs(total, tir.transpose()))
+    assert family.name == "elementwise"
+
+
 def test_graph_names_a_family_of_several_windows_for_none_of_them(tir: Any) -> None:
     subgraphs = tir.subgraphs(tir.conv(kernel=3), tir.conv(kernel=5))
     assert [family.name for family in form_families(subgraphs)] == ["conv2d-kxk"]

@@ -129,6 +129,21 @@ def test_plain_loops_without_blocks_are_read(tir: Any) -> None:
     assert features.depth == 32
 
 
+def test_a_call_of_an_external_kernel_is_a_subgraph_too(tir: Any) -> None:
+    from tvm.script import tirx as T  # noqa: N812
+
+    @T.prim_func(s_tir=True)
+    def kernel(a: T.Buffer((16,), "float32")) -> None:  # type: ignore[valid-type]
+        with T.sblock("kernel"):
+            T.reads()
+            T.writes(a[0:16])
+            T.evaluate(T.call_extern("my_kernel", a.data, dtype="int32"))
+
+    features = structural_features(kernel)
+    assert features.operation == "extern"
+    assert np.isfinite(features.vector()).all()
+
+
 def test_a_scheduled_subgraph_is_still_read(tir: Any) -> None:
     schedule = tir.tvm.s_tir.Schedule(tir.matmul(epilogue=""))
     block = schedule.get_sblock("compute")

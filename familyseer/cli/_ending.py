@@ -1,0 +1,92 @@
+"""What `familyseer tune` says when it is done."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+
+from familyseer.cli._output import print_pairs
+from familyseer.duration import format_duration
+from familyseer.units import format_count, format_latency
+
+_NAMES_SHOWN = 3
+_STOPPED_BY = {
+    "budget": "the budget",
+    "trials": "the number of trials",
+    "interrupt": "an interrupt",
+    "space exhausted": "the end of the search space",
+}
+
+
+def print_ending(out: Path, summary: Mapping[str, Any]) -> None:
+    """Prints what came of a run: latencies, effort, and how to use the library.
+
+    Parameters
+    ----------
+    out
+        The run's folder.
+    summary
+        What ``summary.json`` holds; a latency that was not measured is None or missing.
+    """
+    print_pairs(
+        [
+            ("untuned", format_latency(summary.get("untuned_us"))),
+            ("tuned", _tuned(summary)),
+            ("trials", _trials(summary)),
+            ("time", _time(summary)),
+            ("library", str(out / "model.so")),
+        ]
+    )
+    click.echo()
+    click.echo(f"Run it:      familyseer run {shlex.quote(str(out))} -i in.npz -o out.npz")
+    click.echo(f"Measure it:  familyseer bench {shlex.quote(str(out))}")
+
+
+def print_warnings(summary: Mapping[str, Any], stream: TextIO) -> None:
+    """Says which subgraphs did not get their best schedule, one line a reason.
+
+    Parameters
+    ----------
+    summary
+        Its ``fell_back`` tells the reason by the subgraph's name; none where it is missing.
+    stream
+        Where to say it.
+    """
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in (summary.get("fell_back") or {}).items():
+        by_reason.setdefault(str(reason), []).append(str(name))
+    for reason, names in by_reason.items():
+        shown = ", ".join(names[:_NAMES_SHOWN])
+        more = len(names) - _NAMES_SHOWN
+        shown += f" and {more} more" if more > 0 else ""
+        click.echo(
+            f"familyseer: warning: {format_count(len(names), 'subgraph')} fell back: "
+            f"{reason} ({shown})",
+            file=stream,
+        )
+
+
+def _tuned(summary: Mapping[str, Any]) -> str:
+    tuned_us, speedup = summary.get("tuned_us"), summary.get("speedup")
+    text = format_latency(tuned_us)
+    if not tuned_us or not speedup:
+        return text
+    if speedup >= 1:
+        return f"{text}  ({speedup:.2f}x faster)"
+    return f"{text}  ({1 / speedup:.2f}x slower)"
+
+
+def _trials(summary: Mapping[str, Any]) -> str:
+    trials = int(summary.get("trials") or 0)
+    failed = int(summary.get("build_errors") or 0) + int(summary.get("run_errors") or 0)
+    return f"{trials} ({failed} failed)" if failed else str(trials)
+
+
+def _time(summary: Mapping[str, Any]) -> str:
+    text = format_duration(float(summary.get("elapsed_s") or 0.0))
+    reason = summary.get("stopped_by")
+    return f"{text}, ended by {_STOPPED_BY.get(reason, reason)}" if reason else text

@@ -1,0 +1,92 @@
+"""Options that several commands share, and how their text becomes values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from familyseer.duration import parse_duration
+from familyseer.errors import UserError
+
+# as familyseer.families.METHODS, which would import networkx for the help
+FAMILY_METHODS = ("graph", "op", "sequence", "none")
+
+_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+model_argument: _Decorator = click.argument("model", metavar="MODEL")
+out_argument: _Decorator = click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
+json_option: _Decorator = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object on standard output."
+)
+seed_option: _Decorator = click.option(
+    "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, metavar="N"
+)
+target_option: _Decorator = click.option(
+    "--target",
+    metavar="TARGET",
+    help="llvm, cuda, a target as JSON, or a tag of TVM.  [default: this machine's CPU]",
+)
+families_option: _Decorator = click.option(
+    "--families",
+    type=click.Choice(FAMILY_METHODS),
+    default=FAMILY_METHODS[0],
+    show_default=True,
+    help="How subgraphs are put into families.",
+)
+input_shape_option: _Decorator = click.option(
+    "--input-shape",
+    "input_shapes",
+    multiple=True,
+    metavar="NAME=1,3,224,224",
+    help="Extents of an input whose shape the model leaves open; may be repeated.",
+)
+
+
+def budget_option(required: bool = False) -> _Decorator:
+    """``--budget``, in seconds for the command."""
+    return click.option(
+        "--budget",
+        "budget_s",
+        required=required,
+        metavar="TIME",
+        callback=lambda _ctx, _parameter, text: None if text is None else parse_budget(text),
+        help="Wall-clock time of the whole run: 90, 90s, 10m, 1h30m.",
+    )
+
+
+def parse_budget(text: str) -> float:
+    """Seconds of a ``--budget``.
+
+    Raises
+    ------
+    UserError
+        As `parse_duration`, naming the option.
+    """
+    try:
+        return parse_duration(text)
+    except UserError as error:
+        raise UserError(f"--budget: {error}") from None
+
+
+def parse_input_shapes(texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    """The shapes of all ``--input-shape`` options, by input name.
+
+    Raises
+    ------
+    UserError
+        A text is no ``name=1,3,224,224``, or two of them name one input.
+    """
+    if not texts:
+        return {}
+    from familyseer.models import parse_input_shape
+
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, shape = parse_input_shape(text)
+        if name in shapes:
+            raise UserError(f"--input-shape {text}: expected each input once, {name} came before")
+        shapes[name] = shape
+    return shapes

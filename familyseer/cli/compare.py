@@ -1,0 +1,117 @@
+"""``familyseer compare``: several tuners, one model, the same time for each."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from familyseer.cli import _options as options
+from familyseer.errors import UserError
+
+_TUNERS = ("familyseer", "metaschedule", "random")
+
+
+def _parse_tuners(_ctx: click.Context, _parameter: click.Parameter, text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    unknown = [name for name in names if name not in _TUNERS]
+    if not names or unknown or len(set(names)) < len(names):
+        raise UserError(
+            f"--tuners {text}: expected some of {','.join(_TUNERS)}, each once, with commas between"
+        )
+    return names
+
+
+@click.command("compare")
+@options.model_argument
+@options.budget_option(required=True)
+@click.option(
+    "--tuners",
+    default=",".join(_TUNERS),
+    show_default=True,
+    metavar="A,B",
+    callback=_parse_tuners,
+    help="Which tuners, in which order.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Runs a tuner, each with the next seed.",
+)
+@options.seed_option
+@options.target_option
+@options.input_shape_option
+@click.option(
+    "-o",
+    "--out",
+    metavar="OUT",
+    type=click.Path(path_type=Path),
+    help="Folder for what the runs leave.  [default: nothing is kept]",
+)
+@options.json_option
+def command(
+    model: str,
+    budget_s: float,
+    input_shapes: tuple[str, ...],
+    out: Path | None,
+    as_json: bool,
+    **rest: Any,
+) -> None:
+    """Tune MODEL with several tuners and compare.
+
+    Each gets the time of --budget, and every library is measured end to end in the same way as the
+    untuned one.
+    """
+    from familyseer.cli._output import print_json, results_only
+    from familyseer.options import CompareOptions
+
+    with contextlib.ExitStack() as stack:
+        if out is None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="familyseer-compare-"))
+            out = Path(folder)
+        compare_options = CompareOptions(
+            model=model,
+            out=out,
+            budget_s=budget_s,
+            input_shapes=options.parse_input_shapes(input_shapes),
+            **rest,
+        )
+        stack.enter_context(results_only())
+        from familyseer.compare import compare
+
+        result: dict[str, Any] = compare(compare_options)
+    if as_json:
+        print_json(result)
+    else:
+        _print_results(result)
+
+
+def _print_results(result: dict[str, Any]) -> None:
+    """Prints a row for each of ``runs``.
+
+    A run is an object with tuner, seed, untuned_us, tuned_us, speedup, trials and elapsed_s.
+    """
+    from familyseer.cli._output import print_table
+    from familyseer.duration import format_duration
+    from familyseer.units import format_latency, format_ratio
+
+    rows = [
+        (
+            str(run["tuner"]),
+            str(run["seed"]),
+            format_latency(run["untuned_us"]),
+            format_latency(run["tuned_us"]),
+            format_ratio(run["speedup"]),
+            str(run["trials"]),
+            format_duration(run["elapsed_s"]),
+        )
+        for run in result["runs"]
+    ]
+    headings = ("tuner", "seed", "untuned", "tuned", "speedup", "trials", "time")
+    print_table(headings, rows, align=("left",) + ("right",) * 6)

@@ -1,0 +1,95 @@
+"""``familyseer tune``: a model in, a tuned library and everything known about it out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from familyseer.cli import _options as options
+from familyseer.cli._clock import STARTED_AT
+
+_DEFAULT_BUDGET_S = 600.0
+
+
+@click.command("tune")
+@options.model_argument
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    metavar="OUT",
+    type=click.Path(path_type=Path),
+    help="Folder for the library, the records and the report.",
+)
+@options.target_option
+@options.budget_option()
+@click.option(
+    "--trials",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Measure at most N candidates.  [default: as many as --budget allows, which is 10m "
+    "where neither is given]",
+)
+@options.families_option
+@options.seed_option
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processes that build candidates.  [default: as many as suit this machine]",
+)
+@click.option("--resume", is_flag=True, help="Go on from what an earlier run left in OUT.")
+@options.input_shape_option
+@click.option("--quiet", is_flag=True, help="Print nothing but warnings and errors.")
+@options.json_option
+def command(
+    model: str,
+    out: Path,
+    budget_s: float | None,
+    trials: int | None,
+    input_shapes: tuple[str, ...],
+    quiet: bool,
+    as_json: bool,
+    **rest: Any,
+) -> None:
+    """Tune MODEL and write a library to OUT.
+
+    MODEL is an .onnx file, a .pt2 file, or a name that `familyseer models` lists. Ctrl-C ends the
+    run as its budget would: what is known by then is exported.
+    """
+    from familyseer.cli._ending import print_ending, print_warnings
+    from familyseer.cli._output import print_json, results_only
+    from familyseer.options import TuneOptions
+
+    if budget_s is None and trials is None:
+        budget_s = _DEFAULT_BUDGET_S
+    tune_options = TuneOptions(
+        model=model,
+        out=out,
+        budget_s=budget_s,
+        trials=trials,
+        input_shapes=options.parse_input_shapes(input_shapes),
+        **rest,
+    )
+    with results_only():
+        summary = _run(tune_options, quiet, as_json)
+    print_warnings(summary, sys.stderr)
+    if as_json:
+        print_json(summary)
+    elif not quiet:
+        print_ending(out, summary)
+
+
+def _run(tune_options: Any, quiet: bool, as_json: bool) -> dict[str, Any]:
+    from familyseer.progress import make_observer
+
+    # shown before the driver is imported, which takes a moment
+    with make_observer(quiet, as_json, sys.stderr, started_at=STARTED_AT) as observer:
+        observer.on_phase("loading")
+        from familyseer.run import tune
+
+        summary: dict[str, Any] = tune(tune_options, started_at=STARTED_AT, observer=observer)
+        return summary

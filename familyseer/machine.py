@@ -1,0 +1,125 @@
+"""What this machine lets the process use: CPU model, cores, and the limits put on them."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Cores:
+    """Cores of this machine and what of them the process may use.
+
+    Attributes
+    ----------
+    physical, logical
+        Cores and hardware threads of the machine.
+    affinity
+        Hardware threads that the process may run on.
+    quota
+        CPU time that the control group grants, in cores; None for no limit.
+    available
+        Physical cores that the process can keep busy: those its affinity reaches, within the
+        quota, at least 1.
+    """
+
+    physical: int
+    logical: int
+    affinity: int
+    quota: float | None
+    available: int
+
+
+def cores() -> Cores:
+    """Counts the cores of this machine and of this process."""
+    import psutil
+
+    logical = psutil.cpu_count(logical=True) or 1
+    physical = psutil.cpu_count(logical=False) or logical
+    allowed = _affinity(logical)
+    reached = min(physical, len(allowed), _distinct_cores(allowed))
+    quota = _cgroup_quota(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))
+    if quota is not None:
+        reached = min(reached, math.ceil(quota))
+    return Cores(physical, logical, len(allowed), quota, max(1, reached))
+
+
+def available_cores() -> int:
+    """Physical cores that this process can keep busy, at least 1."""
+    return cores().available
+
+
+def cpu_model() -> str:
+    """The processor's name as the operating system gives it, never empty."""
+    try:
+        for line in (
+            Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        ):
+            name, _, value = line.partition(":")
+            if name.strip() in ("model name", "Hardware", "cpu model") and value.strip():
+                return value.strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine() or "unknown"
+
+
+def _affinity(logical: int) -> set[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return set(os.sched_getaffinity(0))
+    return set(range(logical))
+
+
+def _distinct_cores(cpus: set[int]) -> int:
+    """How many physical cores these hardware threads belong to; each its own where unknown."""
+    siblings = set()
+    for cpu in cpus:
+        path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        try:
+            siblings.add(path.read_text(encoding="ascii").strip())
+        except (OSError, UnicodeDecodeError):
+            siblings.add(f"cpu{cpu}")
+    return len(siblings)
+
+
+def _cgroup_quota(root: Path, membership: Path) -> float | None:
+    """Cores granted by the control groups of the process, the tightest of all levels.
+
+    Reads version 2 (``cpu.max`` of the group and its parents), then version 1
+    (``cpu/cpu.cfs_quota_us``), where a container usually sees its own group as the root.
+    """
+    granted = [_version1_quota(root / "cpu"), _version1_quota(root / "cpu,cpuacct")]
+    granted += [_version2_quota(folder) for folder in _version2_folders(root, membership)]
+    limits = [cores for cores in granted if cores is not None and cores > 0]
+    return min(limits, default=None)
+
+
+def _version2_folders(root: Path, membership: Path) -> list[Path]:
+    try:
+        lines = membership.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return [root]
+    group = next((line[3:] for line in lines if line.startswith("0::")), "/")
+    folder = root / group.strip("/")
+    if root not in (folder, *folder.parents):
+        return [root]
+    return [folder, *(parent for parent in folder.parents if root in (parent, *parent.parents))]
+
+
+def _version2_quota(folder: Path) -> float | None:
+    try:
+        quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
+
+
+def _version1_quota(folder: Path) -> float | None:
+    try:
+        quota = int((folder / "cpu.cfs_quota_us").read_text(encoding="ascii"))
+        period = int((folder / "cpu.cfs_period_us").read_text(encoding="ascii"))
+        return None if quota < 0 else quota / period
+    except (OSError, ValueError, ZeroDivisionError):
+        return None

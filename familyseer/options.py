@@ -1,0 +1,74 @@
+"""What a user asks of a tuning run, in one value that the command line hands to the driver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """The options of one tuning run.
+
+    Attributes
+    ----------
+    model
+        An ``.onnx`` file, a ``.pt2`` file, or the name of a network of the zoo.
+    out
+        The folder that the run writes.
+    target
+        A target as `familyseer.target.resolve_target` takes it; None for this machine's CPU.
+    budget_s
+        Wall-clock seconds from the start of the process to the written library; None for no limit.
+    trials
+        The most candidates that are measured; None for no limit. One of the two limits is set.
+    families
+        How families are formed, one of `familyseer.families.METHODS`.
+    seed
+        Makes the choices of the run repeatable, as far as measured times allow.
+    workers
+        Processes that build candidates; None to let the run choose.
+    resume
+        Go on from what an earlier run left in `out`.
+    input_shapes
+        Static extents of inputs whose shape the model leaves open, by input name.
+    """
+
+    model: str
+    out: Path
+    target: str | None = None
+    budget_s: float | None = None
+    trials: int | None = None
+    families: str = "graph"
+    seed: int = 0
+    workers: int | None = None
+    resume: bool = False
+    input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """The options of a comparison of tuners on one model.
+
+    Attributes
+    ----------
+    model, target, seed, input_shapes
+        As in `TuneOptions`. Round ``i`` of a tuner, from 0, runs with ``seed + i``.
+    out
+        The folder for what the runs leave.
+    budget_s
+        Wall-clock seconds that each run gets.
+    tuners
+        Their names, in the order in which they take turns.
+    rounds
+        Runs a tuner, at least 1; rounds alternate between tuners.
+    """
+
+    model: str
+    out: Path
+    budget_s: float
+    tuners: tuple[str, ...]
+    target: str | None = None
+    rounds: int = 1
+    seed: int = 0
+    input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +50,7 @@ def _parse_tuners(_ctx: click.Context, _parameter: click.Parameter, text: str) -
     "--out",
     metavar="OUT",
     type=click.Path(path_type=Path),
-    help="Folder for what the runs leave.  [default: nothing is kept]",
+    help="Folder for what the runs leave.  [default: out/compare-MODEL]",
 )
 @options.json_option
 def command(
@@ -71,32 +69,35 @@ def command(
     from familyseer.cli._output import print_json, results_only
     from familyseer.options import CompareOptions
 
-    with contextlib.ExitStack() as stack:
-        if out is None:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="familyseer-compare-"))
-            out = Path(folder)
-        compare_options = CompareOptions(
-            model=model,
-            out=out,
-            budget_s=budget_s,
-            input_shapes=options.parse_input_shapes(input_shapes),
-            **rest,
-        )
-        stack.enter_context(results_only())
+    out = out or Path("out") / f"compare-{_stem(model)}"
+    compare_options = CompareOptions(
+        model=model,
+        out=out,
+        budget_s=budget_s,
+        input_shapes=options.parse_input_shapes(input_shapes),
+        **rest,
+    )
+    with results_only():
         from familyseer.compare import compare
 
         result: dict[str, Any] = compare(compare_options)
     if as_json:
         print_json(result)
     else:
-        _print_results(result)
+        _print_runs(result["runs"])
+        _print_reach(result["reach"])
+        click.echo()
+        click.echo(f"runs and curves are in {out}")
 
 
-def _print_results(result: dict[str, Any]) -> None:
-    """Prints a row for each of ``runs``.
+def _stem(model: str) -> str:
+    """What a model is called in a folder's name: a file's stem, or the whole name of a network."""
+    path = Path(model)
+    return path.stem if path.suffix in (".onnx", ".pt2") else path.name
 
-    A run is an object with tuner, seed, untuned_us, tuned_us, speedup, trials and elapsed_s.
-    """
+
+def _print_runs(runs: list[dict[str, Any]]) -> None:
+    """Prints a row a run, with what it found, measured end to end."""
     from familyseer.cli._output import print_table
     from familyseer.duration import format_duration
     from familyseer.units import format_latency, format_ratio
@@ -111,7 +112,31 @@ def _print_results(result: dict[str, Any]) -> None:
             str(run["trials"]),
             format_duration(run["elapsed_s"]),
         )
-        for run in result["runs"]
+        for run in runs
     ]
     headings = ("tuner", "seed", "untuned", "tuned", "speedup", "trials", "time")
     print_table(headings, rows, align=("left",) + ("right",) * 6)
+
+
+def _print_reach(pairs: list[dict[str, Any]]) -> None:
+    """Prints how soon each tuner was as good as another in the end, where it ever was."""
+    from familyseer.cli._output import print_table
+    from familyseer.duration import format_duration
+    from familyseer.units import format_ratio
+
+    rows = [
+        (
+            str(pair["tuner"]),
+            str(pair["reaches"]),
+            f"{pair['reached']} of {pair['rounds']}",
+            format_duration(pair["time_s"]),
+            format_ratio(pair["time_ratio"]),
+        )
+        for pair in pairs
+        if pair["reached"]
+    ]
+    if not rows:
+        return
+    click.echo()
+    headings = ("tuner", "reaches the end of", "rounds", "after", "sooner")
+    print_table(headings, rows, align=("left", "left", "right", "right", "right"))

@@ -183,7 +183,7 @@ def test_gpus_are_listed_with_memory_and_capability(monkeypatch: pytest.MonkeyPa
     gpu = {"name": "NVIDIA H200", "memory_bytes": 150 * 2**30, "capability": "9.0"}
     facts = {"version": "13.0", "gpus": [gpu]}
     monkeypatch.setattr(cuda, "ask_python", lambda code, timeout_s: (facts, ""))
-    monkeypatch.setattr(cuda.shutil, "which", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
     checks = named(cuda._driver())
     assert checks["driver"].value == "CUDA 13.0"
     assert checks["GPU 0"].value == "NVIDIA H200, 150.0 GiB, compute capability 9.0"
@@ -191,7 +191,7 @@ def test_gpus_are_listed_with_memory_and_capability(monkeypatch: pytest.MonkeyPa
 
 def test_a_driver_without_a_gpu_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "ask_python", lambda *_: ({"version": "13.0", "gpus": []}, ""))
-    monkeypatch.setattr(cuda.shutil, "which", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
     assert named(cuda._driver())["GPU"].status == "missing"
 
 

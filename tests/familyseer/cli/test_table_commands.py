@@ -97,14 +97,31 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[CompareOptions]:
     asked: list[CompareOptions] = []
 
     def compare(options: CompareOptions) -> dict[str, Any]:
-        assert options.out.parent.is_dir()
         asked.append(options)
         run_of = {"seed": 0, "untuned_us": 282e3, "trials": 40, "elapsed_s": 60.0}
         return {
             "runs": [
                 {"tuner": "familyseer", "tuned_us": 141e3, "speedup": 2.0, **run_of},
                 {"tuner": "random", "tuned_us": None, "speedup": None, **run_of},
-            ]
+            ],
+            "reach": [
+                {
+                    "tuner": "familyseer",
+                    "reaches": "random",
+                    "rounds": 1,
+                    "reached": 1,
+                    "time_s": 20.0,
+                    "time_ratio": 3.0,
+                },
+                {
+                    "tuner": "random",
+                    "reaches": "familyseer",
+                    "rounds": 1,
+                    "reached": 0,
+                    "time_s": None,
+                    "time_ratio": None,
+                },
+            ],
         }
 
     module = types.ModuleType("familyseer.compare")
@@ -133,12 +150,26 @@ def test_compare_hands_over_every_option(compared: list[CompareOptions], tmp_pat
     ]
 
 
-def test_compare_shows_a_row_a_run(compared: list[CompareOptions]) -> None:
-    lines = run("compare", "mlp", "--budget", "1m").stdout.splitlines()
-    assert lines[1].split() == ["familyseer", "0", "282", "ms", "141", "ms", "2.00x", "40", "1m"]
-    assert lines[2].split() == ["random", "0", "282", "ms", "-", "-", "40", "1m"]
-    # nobody named a folder, so nothing is left
-    assert not compared[0].out.exists()
+def test_compare_shows_a_row_a_run_and_who_was_as_good_sooner(
+    compared: list[CompareOptions],
+) -> None:
+    lines = run("compare", "nets/mlp.v2.onnx", "--budget", "1m").stdout.splitlines()
+    assert [" ".join(line.split()) for line in lines[1:]] == [
+        "familyseer 0 282 ms 141 ms 2.00x 40 1m",
+        "random 0 282 ms - - 40 1m",
+        "",
+        "tuner reaches the end of rounds after sooner",
+        "familyseer random 1 of 1 20s 3.00x",
+        "",
+        "runs and curves are in out/compare-mlp.v2",
+    ]
+    assert compared[0].out == Path("out/compare-mlp.v2")
+
+
+def test_compare_json_is_what_was_found(compared: list[CompareOptions]) -> None:
+    result = run("compare", "mobilenetv2_0.5", "--budget", "1m", "--json")
+    assert len(json.loads(result.stdout)["runs"]) == 2
+    assert compared[0].out == Path("out/compare-mobilenetv2_0.5")
 
 
 def test_a_plain_table_is_aligned_and_has_no_blanks_at_line_ends(

@@ -179,7 +179,7 @@ def test_bfloat16_survives_the_archive(tmp_path: Path) -> None:
     assert matched["x"].dtype == values.dtype
 
 
-def test_bench_shows_latencies_and_what_was_won(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bench_shows_latencies(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def bench_library(folder: Path, repeat: int, seed: int) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def test_bench_shows_latencies_and_what_was_won(out: Path, monkeypatch: pytest.M
         "fastest     148 us",
         "90% within  160 us",
         "measured    7 times",
-        "untuned     300 us when tuned (2.00x)",
+        "untuned     300 us, as the tuning run measured it",
     ]
     assert asked == [(out, 7, 3)]
     assert json.loads(CliRunner().invoke(main, [*args, "--json"]).stdout)["median_us"] == 150.0

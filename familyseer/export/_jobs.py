@@ -89,9 +89,8 @@ def compare_schedules(mod: Any, scheduled: Any, target: Any, seed: int) -> float
     libraries = [tvm.driver.build(drop(m), target=target) for m in (mod, scheduled)]
     rng = np.random.default_rng(seed)
     arrays = []
-    for param in mod["main"].params:
-        buffer = mod["main"].buffer_map[param]
-        shape, dtype = tuple(int(d) for d in buffer.shape), str(buffer.dtype)
+    for info in tvm.s_tir.meta_schedule.arg_info.ArgInfo.from_entry_func(mod, False):
+        shape, dtype = tuple(int(d) for d in info.shape), str(info.dtype)
         if "float" in dtype:
             arrays.append(rng.standard_normal(shape).astype(dtype))
         else:

@@ -82,6 +82,7 @@ def measure(
     *,
     time_left: Callable[[], float] = lambda: math.inf,
     cutoff_s: float | None = None,
+    build_timeout_s: float | None = None,
 ) -> tuple[list[Measured], float, float]:
     """Builds, then runs; never both at once, since building disturbs what is timed.
 
@@ -91,6 +92,8 @@ def measure(
         Seconds until measuring must stop; candidates not measured by then are left out.
     cutoff_s
         The subgraph's best seconds so far, which spares the slow ones a full measurement.
+    build_timeout_s
+        A tighter limit on one build than the builder's own.
 
     Returns
     -------
@@ -99,7 +102,7 @@ def measure(
     """
     candidates = [ms.MeasureCandidate(sch, args_info) for sch in schedules]
     began = time.monotonic()
-    built = _build(candidates, context, builder, time_left)
+    built = _build(candidates, context, builder, time_left, build_timeout_s)
     turned = time.monotonic()
     ready = [(c, b, s) for c, b, s in built if b.error_msg is None]
     results = _run([(c, b) for c, b, _ in ready], context, runner, time_left, cutoff_s)
@@ -119,13 +122,17 @@ def measure(
 
 
 def _build(
-    candidates: list[Any], context: Any, builder: Any, time_left: Callable[[], float]
+    candidates: list[Any],
+    context: Any,
+    builder: Any,
+    time_left: Callable[[], float],
+    timeout_s: float | None,
 ) -> list[tuple[Any, Any, float]]:
     if not hasattr(builder, "start"):
         inputs = [ms.builder.BuilderInput(c.sch.mod, context.target) for c in candidates]
         results = builder.build(inputs)
         return [(c, r, 0.0) for c, r in zip(candidates, results, strict=True)]
-    futures = [builder.start(c.sch.mod, context.target) for c in candidates]
+    futures = [builder.start(c.sch.mod, context.target, timeout_s) for c in candidates]
     built = []
     for candidate, future in zip(candidates, futures, strict=True):
         try:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from familyseer.run._folder import HISTORY_COLUMNS, write_json
+
 if TYPE_CHECKING:
     from familyseer.run._driver import tune
 
-__all__ = ["tune"]
+__all__ = ["HISTORY_COLUMNS", "tune", "write_json"]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import statistics
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from familyseer.measure._measure import OutOfTimeError, await_future
 from familyseer.run._reference import Reference
 from familyseer.search import Clock, TaskState
 from familyseer.subgraphs import Subgraph
+from familyseer.tvm_env import load_tvm
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +83,7 @@ class Finisher:
         self.pool = pool
         self.clock = clock
         self.on_phase = on_phase
+        self._attempts = 0
 
     def finish(self, subgraphs: list[Subgraph], database: Any, path: Path) -> Finished:
         """Writes the best library that is right to `path`.
@@ -111,7 +114,10 @@ class Finisher:
         return max(self.clock.left_s(), 0.0) + GRACE_S
 
     def _build_and_check(self, chosen: dict[int, Any], path: Path, end: Finished) -> bool:
-        candidate = path.with_name(".candidate.so")
+        # never the same name twice: a process that has loaded a library under a name is given
+        # the same one again, whatever the file holds by then
+        self._attempts += 1
+        candidate = path.with_name(f".candidate-{os.getpid()}-{self._attempts}.so")
         try:
             build_library(
                 apply_records(self.fused, self.target, chosen.values()), self.target, candidate
@@ -174,8 +180,6 @@ class Finisher:
         return chosen
 
     def _error_of(self, subgraph: Subgraph, record: Any) -> float:
-        from familyseer.tvm_env import load_tvm
-
         schedule = load_tvm().s_tir.Schedule(subgraph.mod)
         try:
             record.trace.apply_to_schedule(schedule, remove_postproc=False)
@@ -183,10 +187,11 @@ class Finisher:
                 _jobs.compare_schedules, subgraph.mod, schedule.mod, self.target, 0, timeout_s=20.0
             )
             return float(await_future(comparing, self._time_left))
-        except Exception:  # it crashed, hung or cannot be built: as wrong as wrong results
+        except Exception as error:  # crashed, hung, cannot be built: as wrong as wrong results
+            log.warning("%s cannot be checked: %s: %s", subgraph.name, type(error).__name__, error)
             return float("inf")
 
 
 def _dtype(mod: Any) -> str:
-    func = mod["main"]
-    return str(func.buffer_map[func.params[-1]].dtype)
+    """Element type of a subgraph's result, its last argument."""
+    return str(mod["main"].params[-1].ty.dtype)

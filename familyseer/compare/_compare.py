@@ -1,0 +1,154 @@
+"""The comparison: every tuner in a fresh process, one after the other, in rounds."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from familyseer.compare._curves import Point, final_us, plot_curves, reach, read_curve
+from familyseer.errors import UserError
+from familyseer.options import CompareOptions
+
+TIMING_REPEATS = 50
+TIMING_S = 20.0
+
+
+def compare(options: CompareOptions) -> dict[str, Any]:
+    """Runs the tuners and compares what they found.
+
+    Returns
+    -------
+    dict
+        Also written to ``OUT/compare.json``: ``runs`` (a run's tuner, round, seed, trials,
+        elapsed_s, covered and subgraphs, estimated_us, and tuned_us, untuned_us and speedup of its
+        library, all libraries of a round measured end to end in turns), ``reach`` (see
+        `familyseer.compare._curves.reach`) and ``plot``.
+
+    Raises
+    ------
+    UserError
+        The model or the target cannot be used, or OUT holds a comparison already.
+    """
+    if (options.out / "compare.json").exists():
+        raise UserError(f"{options.out}: holds a comparison already; expected an empty folder")
+    options.out.mkdir(parents=True, exist_ok=True)
+    untuned = _untuned(options)
+    runs: list[dict[str, Any]] = []
+    for number in range(options.rounds):
+        # the order turns with the rounds: a machine that slows down meets all alike
+        turn = number % len(options.tuners)
+        order = options.tuners[turn:] + options.tuners[:turn]
+        made = [_run(options, tuner, number) for tuner in order]
+        _time_together(options, made, untuned)
+        runs += made
+    curves = {run["folder"]: read_curve(Path(run["folder"]) / "history.csv") for run in runs}
+    for run in runs:
+        run["estimated_us"] = final_us(curves[run["folder"]])
+    plot = options.out / "latency.png"
+    by_tuner: dict[str, list[tuple[str, list[Point]]]] = {name: [] for name in options.tuners}
+    for run in runs:
+        by_tuner[run["tuner"]].append((run["folder"], curves[run["folder"]]))
+    plot_curves(by_tuner, f"{options.model}, {options.budget_s:g} s each", plot)
+    result = {
+        "model": options.model,
+        "budget_s": options.budget_s,
+        "runs": runs,
+        "reach": reach(runs, curves),
+        "plot": str(plot),
+    }
+    (options.out / "compare.json").write_text(json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def _untuned(options: CompareOptions) -> dict[str, Any]:
+    """The untuned library and the inputs that all libraries are timed on."""
+    from familyseer.export._compile import build_library
+    from familyseer.measure._measure import device_type
+    from familyseer.models import example_inputs, load_model
+    from familyseer.subgraphs import fuse
+    from familyseer.target import resolve_target
+
+    target = resolve_target(options.target)
+    model = load_model(
+        options.model, input_shapes=options.input_shapes or None, seed=options.seed
+    )
+    path = options.out / "untuned.so"
+    build_library(fuse(model.mod, target), target, path)
+    made = example_inputs(model.inputs, seed=options.seed)
+    return {
+        "path": str(path),
+        "device": device_type(target),
+        "inputs": [made[spec.name] for spec in model.inputs],
+    }
+
+
+def _run(options: CompareOptions, tuner: str, number: int) -> dict[str, Any]:
+    folder = (options.out / f"{tuner}-{number}").resolve()
+    seed = options.seed + number
+    command = [sys.executable, "-m"]
+    if tuner == "familyseer":
+        command += ["familyseer.cli", "tune", options.model, "-o", str(folder), "--json"]
+        command += ["--budget", f"{options.budget_s}s", "--seed", str(seed)]
+        command += ["--target", options.target] if options.target else []
+        for name, shape in options.input_shapes.items():
+            command += ["--input-shape", f"{name}={','.join(map(str, shape))}"]
+    else:
+        spec = {
+            "tuner": tuner,
+            "model": options.model,
+            "out": str(folder),
+            "budget_s": options.budget_s,
+            "seed": seed,
+            "model_seed": seed,
+            "target": options.target,
+            "input_shapes": options.input_shapes,
+        }
+        command += ["familyseer.compare._one", json.dumps(spec)]
+    print(f"{tuner}, round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
+    with open(options.out / f"{tuner}-{number}.log", "w") as log:
+        ended = subprocess.run(
+            command, stdout=log, stderr=subprocess.STDOUT, check=False, env=os.environ.copy()
+        )
+    if ended.returncode:
+        raise RuntimeError(f"{tuner} failed: see {options.out / f'{tuner}-{number}.log'}")
+    name = "summary.json" if tuner == "familyseer" else "result.json"
+    found = json.loads((folder / name).read_text())
+    kept = {key: found[key] for key in ("trials", "elapsed_s", "covered", "subgraphs")}
+    first_pass = found["covered"] == found["subgraphs"]
+    return {
+        "tuner": tuner,
+        "round": number,
+        "seed": seed,
+        "folder": str(folder),
+        "first_pass_finished": first_pass,
+        **kept,
+    }
+
+
+def _time_together(
+    options: CompareOptions, runs: list[dict[str, Any]], untuned: dict[str, Any]
+) -> None:
+    """Times the libraries of one round in turns, in a process of their own."""
+    from familyseer.export._jobs import time_libraries
+    from familyseer.measure import WorkerPool
+
+    paths = {run["tuner"]: str(Path(run["folder"]) / "model.so") for run in runs}
+    with WorkerPool(1) as pool:
+        times = pool.submit(
+            time_libraries,
+            {**paths, "untuned": untuned["path"]},
+            untuned["device"],
+            untuned["inputs"],
+            TIMING_REPEATS,
+            TIMING_S,
+        ).result()
+    untuned_us = statistics.median(times["untuned"]) * 1e6
+    for run in runs:
+        run["tuned_us"] = statistics.median(times[run["tuner"]]) * 1e6
+        run["untuned_us"] = untuned_us
+        run["speedup"] = untuned_us / run["tuned_us"]

@@ -1,0 +1,97 @@
+"""Stock MetaSchedule, left as it is, watched from inside its own builder, runner and model.
+
+Its gradient scheduler joins no result before its first pass over all subgraphs is over, so its
+database says nothing about a short run. The runner is asked for one candidate at a time, as the
+stock one runs them anyway, and each result is written down when it is there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from familyseer.compare._ledger import Ledger, OverBudgetError
+from familyseer.subgraphs import subgraph_key
+from familyseer.tvm_env import load_tvm
+
+tvm = load_tvm(intrinsics=True)
+ms = tvm.s_tir.meta_schedule
+derived_object = tvm.ir.utils.derived_object
+
+
+@derived_object
+class _Model(ms.cost_model.XGBModel._cls):
+    """The stock model; the subgraph that it was asked about last is the one being tuned."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__(num_tuning_cores=None)
+        self.ledger = ledger
+        self.current = ""
+
+    def predict(self, context: Any, candidates: list[Any]) -> Any:
+        self.ledger.check()
+        self.current = subgraph_key(context.mod)
+        return super().predict(context, candidates)
+
+
+@derived_object
+class _Builder(ms.builder.PyBuilder):
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__()
+        self.ledger = ledger
+        self.stock = ms.builder.LocalBuilder(max_workers=None)
+        self.mods: dict[str, Any] = {}
+
+    def build(self, build_inputs: list[Any]) -> list[Any]:
+        self.ledger.check()
+        results = self.stock.build(build_inputs)
+        for one, result in zip(build_inputs, results, strict=True):
+            if result.error_msg is None:
+                self.mods[str(result.artifact_path)] = one.mod
+        return list(results)
+
+
+@derived_object
+class _Runner(ms.runner.PyRunner):
+    def __init__(self, ledger: Ledger, builder: Any, model: Any) -> None:
+        super().__init__()
+        self.ledger = ledger
+        self.builder = builder
+        self.model = model
+        self.stock = ms.runner.LocalRunner()
+
+    def run(self, runner_inputs: list[Any]) -> list[Any]:
+        futures = []
+        for one in runner_inputs:
+            self.ledger.check()
+            future = self.stock.run([one])[0]
+            futures.append(future)
+            result = future.result()
+            mod = self.builder.mods.pop(str(one.artifact_path), None)
+            times = [float(s) for s in result.run_secs or []]
+            run_s = sorted(times)[len(times) // 2] if times else float("inf")
+            self.ledger.record(self.model.current, mod, run_s)
+        return futures
+
+
+def tune_stock(fused: Any, target: Any, work_dir: str, ledger: Ledger, seed: int) -> None:
+    """Tunes with MetaSchedule's own `tune_relax`, its defaults untouched, until time is up."""
+    model = _Model(ledger)
+    builder = _Builder(ledger)
+    try:
+        ms.relax_integration.tune_relax(
+            fused,
+            {},
+            target,
+            work_dir,
+            max_trials_global=1 << 30,
+            builder=builder,
+            runner=_Runner(ledger, builder, model),
+            cost_model=model,
+            seed=seed + 1,
+        )
+    except OverBudgetError:
+        return
+    except Exception as error:
+        # TVM may hand an exception back as its own error type, with ours as text
+        if "OverBudgetError" not in f"{type(error).__name__}: {error}":
+            raise

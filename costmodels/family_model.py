@@ -1,0 +1,213 @@
+"""MetaSchedule's cost model with a model a family behind it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from costmodels._candidates import (
+    CandidateFeatures,
+    anchor_name,
+    subgraph_flops,
+    subgraph_key,
+)
+from costmodels._family import Family
+from costmodels.features import Batch
+from costmodels.store import load_families, save_families
+from familyseer.tvm_env import load_tvm
+
+_tvm = load_tvm()
+_PyCostModel: Any = _tvm.s_tir.meta_schedule.cost_model.PyCostModel
+
+_MOST_THREADS = 8
+
+
+@_tvm.ir.utils.derived_object
+class FamilyCostModel(_PyCostModel):
+    """Predicts candidates with one XGBoost model a family of subgraphs.
+
+    Goes wherever MetaSchedule takes a ``cost_model``. A family that has seen too little ranks by an
+    analytic estimate (see `costmodels.prior`), never by chance. One model a family of subgraphs is
+    FamilySeer's (arXiv 2201.00194, section 3).
+
+    Parameters
+    ----------
+    families
+        Subgraph key (`familyseer.subgraphs.subgraph_key`, the structural hash of the TIR as 16 hex
+        digits) -> family name.
+    family_of
+        Gives the family of a subgraph that ``families`` does not list, from its TIR; by default the
+        name of its anchor operation.
+    seed
+        Of the held-out split and the training: the same results in the same order give the same
+        predictions.
+    num_threads
+        Of trainings on thousands of samples; by default those this process may run on, at most 8.
+    """
+
+    def __init__(
+        self,
+        families: Mapping[str, str] | None = None,
+        *,
+        family_of: Callable[[Any], str] | None = None,
+        seed: int = 0,
+        num_threads: int | None = None,
+    ) -> None:
+        super().__init__()
+        self._assigned = dict(families or {})
+        self._family_of = family_of or anchor_name
+        self._seed = seed
+        self._threads = num_threads or min(_usable_cores(), _MOST_THREADS)
+        self._families: dict[str, Family] = {}
+        self._flops: dict[str, float] = {}
+        self._features = CandidateFeatures()
+
+    def assign(self, key: str, family: str) -> None:
+        """Puts a subgraph into a family, from its next result on with what was measured of it."""
+        before = self._families.get(self._assigned.get(key, ""))
+        self._assigned[key] = family
+        after = self._family(family)
+        if before is None or before is after:
+            return
+        rows, prior, seconds = before.samples.take(key)
+        if len(seconds):
+            after.samples.add(key, rows, prior, seconds)
+            before.trained_at = after.trained_at = 0
+        if key in before.accuracy_on:
+            after.accuracy_on[key] = before.accuracy_on.pop(key)
+
+    def predict(self, context: Any, candidates: Sequence[Any]) -> npt.NDArray[np.float64]:
+        """Scores of a context's candidates, float64, shape (n,), higher is better.
+
+        Every score is finite and at least 0; a candidate without features has 0, below all others.
+        """
+        if len(candidates) == 0:
+            return np.zeros(0)
+        key, family = self._locate(context.mod)
+        return family.score(self._batch(context, key, candidates))
+
+    def update(self, context: Any, candidates: Sequence[Any], results: Sequence[Any]) -> None:
+        """Judges the model on a context's results, learns from them, trains when that pays.
+
+        Raises
+        ------
+        ValueError
+            There are not as many results as candidates.
+        """
+        if len(candidates) != len(results):
+            raise ValueError(
+                f"{len(results)} results for {len(candidates)} candidates: expected one for each"
+            )
+        if len(candidates) == 0:
+            return
+        key, family = self._locate(context.mod)
+        seconds = np.asarray([_median_seconds(result) for result in results])
+        family.learn(
+            key,
+            self._batch(context, key, candidates),
+            seconds,
+            seed=self._seed,
+            threads=self._threads,
+        )
+
+    def accuracy(self, family: str) -> float | None:
+        """Share of pairs that were predicted in the right order before they were measured.
+
+        Recent results count most. None for a family without a comparable pair so far.
+        """
+        known = self._families.get(family)
+        return known.accuracy.value if known else None
+
+    def accuracy_on(self, key: str) -> float | None:
+        """As `accuracy`, on one subgraph's candidates."""
+        for known in self._families.values():
+            if key in known.accuracy_on:
+                return known.accuracy_on[key].value
+        return None
+
+    def samples(self, family: str) -> int:
+        """Measured candidates that the family has learned from, failures included."""
+        known = self._families.get(family)
+        return len(known.samples) if known else 0
+
+    def families(self) -> list[str]:
+        """Names of the families met so far, in order of appearance."""
+        return list(self._families)
+
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """What a report says of each family, in plain numbers and None; times in seconds."""
+        return {name: _summary(family, self._seed) for name, family in self._families.items()}
+
+    def save(self, path: str) -> None:
+        """Writes the model into a folder (see `costmodels.store`).
+
+        Raises
+        ------
+        OSError
+            The folder cannot be written.
+        """
+        save_families(os.fspath(path), self._families, self._assigned, str(_tvm.__version__))
+
+    def load(self, path: str) -> None:
+        """Continues from a folder that `save` wrote; what was learned so far is dropped.
+
+        Raises
+        ------
+        ValueError
+            The folder is incomplete, damaged, or of another version (see `costmodels.store`).
+        """
+        if not Path(path).is_dir():
+            raise ValueError(f"{path}: no such folder, expected one that a cost model was saved to")
+        families, assigned = load_families(os.fspath(path))
+        self._families = families
+        # what the caller assigned in this process outranks what an earlier one did
+        self._assigned = {**assigned, **self._assigned}
+
+    def _locate(self, mod: Any) -> tuple[str, Family]:
+        key = subgraph_key(mod)
+        if key not in self._assigned:
+            self._assigned[key] = self._family_of(mod)
+        if key not in self._flops:
+            self._flops[key] = subgraph_flops(mod)
+        return key, self._family(self._assigned[key])
+
+    def _family(self, name: str) -> Family:
+        return self._families.setdefault(name, Family())
+
+    def _batch(self, context: Any, key: str, candidates: Sequence[Any]) -> Batch:
+        return self._features.batch(context, list(candidates), self._flops[key])
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _median_seconds(result: Any) -> float:
+    runs = np.asarray([float(s) for s in result.run_secs or []])
+    median = float(np.median(runs)) if len(runs) else np.inf
+    return median if np.isfinite(median) and median > 0 else np.inf
+
+
+def _summary(family: Family, seed: int) -> dict[str, Any]:
+    training = family.booster.training if family.booster else None
+    return {
+        "subgraphs": len(family.samples.keys),
+        "samples": len(family.samples),
+        "trainings": family.trainings,
+        "trained_samples": training.samples if training else 0,
+        "held_out_samples": training.held_out if training else 0,
+        "rounds": training.rounds if training else 0,
+        "train_s": family.train_seconds,
+        "held_out_rmse": training.rmse if training else None,
+        "held_out_accuracy": family.held_out_accuracy(seed),
+        "accuracy": family.accuracy.value,
+        "prior_accuracy": family.prior_accuracy.value,
+        "ranks_by": "booster" if training and family.trusts_booster() else "prior",
+    }

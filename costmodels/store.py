@@ -1,0 +1,252 @@
+"""Families on disk: XGBoost's own format, numpy archives without pickle, one manifest.
+
+A folder holds ``manifest.json`` and for each family ``samples-<slug>.npz`` and, once trained,
+``model-<slug>.ubj``. The manifest has the digest of every other file, so a truncated or mixed-up
+folder is refused before its content reaches a parser; no file name is read from the manifest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import math
+import os
+import re
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from costmodels._booster import FamilyBooster, Training
+from costmodels._family import Family
+from costmodels._samples import Samples
+from costmodels.features import FEATURE_LENGTH
+from costmodels.metrics import DecayingAccuracy
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+def slug(family: str) -> str:
+    """A file name's part for a family: readable, and different for different names."""
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", family).strip("-").lower()[:40] or "family"
+    return f"{readable}-{zlib.crc32(family.encode()):08x}"
+
+
+def save_families(
+    folder: str, families: Mapping[str, Family], assigned: Mapping[str, str], tvm_version: str
+) -> None:
+    """Writes families into a folder, each file whole or not at all, the manifest last.
+
+    Parameters
+    ----------
+    folder
+        Made if missing; files of the same names are replaced.
+    families
+        Family name -> what is known of it.
+    assigned
+        Subgraph key -> family name.
+    tvm_version
+        The TVM whose features were learned from.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be written.
+    """
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    entries = []
+    for name, family in families.items():
+        files = {f"samples-{slug(name)}.npz": _samples_bytes(family.samples)}
+        if family.booster is not None:
+            files[f"model-{slug(name)}.ubj"] = family.booster.to_bytes()
+        for file, content in files.items():
+            _write(path / file, content)
+        digests = {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
+        entries.append({"name": name, "files": digests, **_family_numbers(family)})
+    manifest = {
+        "format": FORMAT,
+        "tvm": tvm_version,
+        "feature_length": FEATURE_LENGTH,
+        "families": entries,
+        "assigned": dict(assigned),
+    }
+    _write(path / MANIFEST, json.dumps(manifest, indent=1, allow_nan=False).encode())
+
+
+def load_families(folder: str) -> tuple[dict[str, Family], dict[str, str]]:
+    """Reads what `save_families` wrote: the families, and the family of each subgraph key.
+
+    Raises
+    ------
+    ValueError
+        A file is missing, damaged, from a newer version or for other features; the message is one
+        line that names the file.
+    """
+    path = Path(folder)
+    manifest = _manifest(path / MANIFEST)
+    families: dict[str, Family] = {}
+    try:
+        for entry in manifest["families"]:
+            families[str(entry["name"])] = _family(path, entry)
+        assigned = {str(key): str(name) for key, name in manifest["assigned"].items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path / MANIFEST}: an entry is missing or malformed ({error})") from None
+    return families, assigned
+
+
+def _write(path: Path, content: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _samples_bytes(samples: Samples) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        keys=np.asarray(samples.keys, dtype=np.str_),
+        rows=samples.rows,
+        prior=samples.prior,
+        seconds=samples.seconds,
+        owner=samples.owner,
+    )
+    return buffer.getvalue()
+
+
+def _family_numbers(family: Family) -> dict[str, Any]:
+    booster = family.booster
+    return {
+        "keys": family.samples.keys,
+        "accuracy": _fading(family.accuracy),
+        "booster_accuracy": _fading(family.booster_accuracy),
+        "prior_accuracy": _fading(family.prior_accuracy),
+        "accuracy_on": {key: _fading(value) for key, value in family.accuracy_on.items()},
+        "trained_at": family.trained_at,
+        "trainings": family.trainings,
+        "train_seconds": family.train_seconds,
+        "line": None if booster is None else [booster.intercept, booster.slope],
+        "training": None if booster is None else dataclasses.asdict(booster.training),
+    }
+
+
+def _fading(accuracy: DecayingAccuracy) -> list[float]:
+    return [accuracy.right, accuracy.total]
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(path.read_bytes())
+    except OSError:
+        raise ValueError(f"{path}: no such file, expected a saved cost model's manifest") from None
+    except ValueError:
+        raise ValueError(f"{path}: not JSON, expected a saved cost model's manifest") from None
+    version = manifest.get("format") if isinstance(manifest, dict) else None
+    if not isinstance(version, int):
+        raise ValueError(f"{path}: no format version, expected {FORMAT}")
+    if version != FORMAT:
+        age = "newer" if version > FORMAT else "unknown older"
+        raise ValueError(f"{path}: format version {version} is {age}, expected {FORMAT}")
+    if manifest.get("feature_length") != FEATURE_LENGTH:
+        raise ValueError(
+            f"{path}: features of length {manifest.get('feature_length')}, "
+            f"expected {FEATURE_LENGTH}"
+        )
+    return manifest
+
+
+def _verified(path: Path, file: str, digests: Mapping[str, str]) -> bytes:
+    try:
+        content = (path / file).read_bytes()
+    except OSError:
+        raise ValueError(f"{path / file}: no such file, but the manifest names it") from None
+    # archives that only look whole must not reach a parser, so the digest comes first
+    if hashlib.sha256(content).hexdigest() != digests[file]:
+        raise ValueError(f"{path / file}: damaged, its digest is not the manifest's")
+    return content
+
+
+def _family(path: Path, entry: Mapping[str, Any]) -> Family:
+    name, digests = str(entry["name"]), entry["files"]
+    file = f"samples-{slug(name)}.npz"
+    if file not in digests:
+        raise ValueError(f"{path / MANIFEST}: family {name!r} has no {file}")
+    family = Family()
+    family.samples = _samples(path / file, _verified(path, file, digests))
+    model = f"model-{slug(name)}.ubj"
+    try:
+        _restore_numbers(family, entry)
+        if model in digests:
+            intercept, slope = _finite(entry["line"], 2)
+            training = Training(**entry["training"])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path / MANIFEST}: family {name!r}: {error}") from None
+    if model in digests:
+        raw = _verified(path, model, digests)
+        try:
+            family.booster = FamilyBooster.from_bytes(
+                raw, intercept, slope, training, FEATURE_LENGTH
+            )
+        except ValueError as error:
+            raise ValueError(f"{path / model}: {error}") from None
+    return family
+
+
+def _restore_numbers(family: Family, entry: Mapping[str, Any]) -> None:
+    family.accuracy = DecayingAccuracy(*_finite(entry["accuracy"], 2))
+    family.booster_accuracy = DecayingAccuracy(*_finite(entry["booster_accuracy"], 2))
+    family.prior_accuracy = DecayingAccuracy(*_finite(entry["prior_accuracy"], 2))
+    family.accuracy_on = {
+        str(key): DecayingAccuracy(*_finite(value, 2))
+        for key, value in entry["accuracy_on"].items()
+    }
+    family.trained_at = min(max(int(entry["trained_at"]), 0), len(family.samples))
+    family.trainings = int(entry["trainings"])
+    family.train_seconds = float(entry["train_seconds"])
+
+
+def _finite(values: Any, length: int) -> list[float]:
+    numbers = [float(value) for value in values]
+    if len(numbers) != length or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"expected {length} finite numbers, found {values}")
+    return numbers
+
+
+def _samples(path: Path, content: bytes) -> Samples:
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            samples = Samples(
+                [str(key) for key in archive["keys"]],
+                np.asarray(archive["rows"], dtype=np.float32),
+                np.asarray(archive["prior"], dtype=np.float64),
+                np.asarray(archive["seconds"], dtype=np.float64),
+                np.asarray(archive["owner"], dtype=np.int64),
+            )
+    except KeyError as error:
+        raise ValueError(f"{path}: {error}") from None
+    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
+        raise ValueError(f"{path}: not an archive of plain arrays") from None
+    n = len(samples)
+    shapes = (samples.rows.shape, samples.prior.shape, samples.owner.shape, samples.seconds.shape)
+    if shapes != ((n, FEATURE_LENGTH), (n,), (n,), (n,)):
+        raise ValueError(f"{path}: arrays of shapes {shapes}, expected n rows of {FEATURE_LENGTH}")
+    if n and not (samples.owner.min() >= 0 and samples.owner.max() < len(samples.keys)):
+        raise ValueError(f"{path}: a candidate of an unknown subgraph")
+    finite = np.isfinite(samples.rows).all() and np.isfinite(samples.prior).all()
+    if not finite or not (samples.seconds > 0).all():
+        raise ValueError(f"{path}: numbers that are not finite, or times that are not positive")
+    return samples

@@ -8,9 +8,10 @@ import json
 import math
 import os
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import click
 
@@ -40,6 +41,40 @@ def results_only() -> Iterator[None]:
         ctypes.CDLL(None).fflush(None)
         os.dup2(saved, 1)
         os.close(saved)
+
+
+@contextlib.contextmanager
+def native_messages_to(log: Path) -> Iterator[TextIO]:
+    """Keeps what native code prints on standard error out of sight, and in a file.
+
+    TVM's C++ side warns there, for instance once for every pooling subgraph, which would tear a
+    live display apart. Python's own standard error, which is given to the caller, is untouched.
+    The file is written at the end if its folder is there by then.
+    """
+    sys.stderr.flush()
+    try:
+        if sys.stderr.fileno() != 2:
+            raise OSError
+        visible = open(os.dup(2), "w", buffering=1, encoding="utf-8", errors="replace")  # noqa: SIM115
+    except OSError:
+        # standard error is closed, or is not where native code prints
+        yield sys.stderr
+        return
+    saved = os.dup(2)
+    with visible, tempfile.TemporaryFile() as messages:
+        os.dup2(messages.fileno(), 2)
+        try:
+            with contextlib.redirect_stderr(visible):
+                yield visible
+        finally:
+            ctypes.CDLL(None).fflush(None)
+            os.dup2(saved, 2)
+            os.close(saved)
+            messages.seek(0)
+            text = messages.read()
+            if text and log.parent.is_dir():
+                with contextlib.suppress(OSError):
+                    log.write_bytes(text)
 
 
 def print_json(data: Mapping[str, Any]) -> None:

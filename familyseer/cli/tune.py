@@ -61,7 +61,7 @@ def command(
     run as its budget would: what is known by then is exported.
     """
     from familyseer.cli._ending import print_ending, print_warnings
-    from familyseer.cli._output import print_json, results_only
+    from familyseer.cli._output import native_messages_to, print_json, results_only
     from familyseer.options import TuneOptions
 
     if budget_s is None and trials is None:
@@ -74,8 +74,8 @@ def command(
         input_shapes=options.parse_input_shapes(input_shapes),
         **rest,
     )
-    with results_only():
-        summary = _run(tune_options, quiet, as_json)
+    with native_messages_to(out / "tuning" / "tvm.log") as stderr, results_only():
+        summary = _run(tune_options, quiet, as_json, stderr)
     print_warnings(summary, sys.stderr)
     if as_json:
         print_json(summary)
@@ -83,11 +83,11 @@ def command(
         print_ending(out, summary)
 
 
-def _run(tune_options: Any, quiet: bool, as_json: bool) -> dict[str, Any]:
+def _run(tune_options: Any, quiet: bool, as_json: bool, stderr: Any) -> dict[str, Any]:
     from familyseer.progress import make_observer
 
     # shown before the driver is imported, which takes a moment
-    with make_observer(quiet, as_json, sys.stderr, started_at=STARTED_AT) as observer:
+    with make_observer(quiet, as_json, stderr, started_at=STARTED_AT) as observer:
         observer.on_phase("loading")
         from familyseer.run import tune
 

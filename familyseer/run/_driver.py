@@ -258,8 +258,6 @@ class _Run:
             )
             end = finisher.finish(self.subgraphs, self.database, self.options.out / "model.so")
             self.cost_model.save(str(self.folder.models))
-        for name, reason in end.fell_back.items():
-            self.observer.on_message(f"{name} keeps its default schedule: {reason}")
         return end
 
     def _summarise(self, end: Any, stopped_by: str) -> dict[str, Any]:

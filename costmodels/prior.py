@@ -5,9 +5,10 @@ store costs the larger of its arithmetic and its register traffic, plus its miss
 level, told from the reuse distances in TVM's features, plus its loops, divided by the parallelism
 that the machine can use. It ranks candidates; its cycles are not to be believed.
 
-The cycle counts below were fitted, within physical bounds, to the order of measured random candidates
-of convolutions, dense products and pools on an AVX-512 machine, then rounded. Fitted without one of
-those subgraphs, they ranked it nearly as well. The GPU's are textbook figures, not fitted.
+The cycle counts below were fitted, within physical bounds, to the order of measured random
+candidates of convolutions, dense products and pools on an AVX-512 machine, then rounded. Fitted
+without one of those subgraphs, they ranked it nearly as well. The figures for GPUs are textbook
+ones, not fitted.
 """
 
 from __future__ import annotations

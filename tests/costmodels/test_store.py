@@ -54,8 +54,8 @@ def test_a_loaded_model_predicts_alike_and_goes_on_learning(saved):
     assert loaded.accuracy("matmul") == model.accuracy("matmul")
     from tests.costmodels.conftest import result
 
-    loaded.update(context, candidates[48:], [result(1e-3)] * 16)
-    assert loaded.samples("matmul") == 64
+    loaded.update(context, candidates[48:], [result(1e-3)] * 8)
+    assert loaded.samples("matmul") == 56
     assert loaded.summary()["matmul"]["trainings"] == model.summary()["matmul"]["trainings"] + 1
 
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from familyseer._pipeline_hook import register_pipeline_when_tvm_loads
 
 if TYPE_CHECKING:
+    from familyseer._hook import tune_relax
     from familyseer.measure import WarmBuilder, WarmRunner
     from familyseer.search import FamilyTaskScheduler
-    from familyseer.tune_relax import tune_relax
 
 __version__ = "0.1.0"
 __all__ = ["FamilyTaskScheduler", "WarmBuilder", "WarmRunner", "__version__", "tune_relax"]
@@ -22,7 +22,7 @@ _HOMES = {
     "FamilyTaskScheduler": "familyseer.search",
     "WarmBuilder": "familyseer.measure",
     "WarmRunner": "familyseer.measure",
-    "tune_relax": "familyseer.tune_relax",
+    "tune_relax": "familyseer._hook",
 }
 
 

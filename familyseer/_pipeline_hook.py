@@ -28,7 +28,7 @@ def _register(module: ModuleType) -> None:
         return
 
     def pipeline(*args: Any, **kwargs: Any) -> Any:
-        from familyseer.tune_relax import tuning_pipeline
+        from familyseer._hook import tuning_pipeline
 
         return tuning_pipeline(*args, **kwargs)
 

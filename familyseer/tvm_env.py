@@ -42,9 +42,7 @@ def check_versions() -> None:
     if not tvm_version.startswith(TVM_VERSION):
         raise UserError(f"apache-tvm {tvm_version} is installed: {wanted} ({fix})")
     if _numbers(ffi_version) >= FFI_BELOW:
-        raise UserError(
-            f"apache-tvm-ffi {ffi_version} makes this TVM segfault: {wanted} ({fix})"
-        )
+        raise UserError(f"apache-tvm-ffi {ffi_version} makes this TVM segfault: {wanted} ({fix})")
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -85,12 +83,12 @@ def load_tvm(*, intrinsics: bool = False) -> ModuleType:
 def _fast_getmodule() -> Iterator[None]:
     original = inspect.getmodule
 
-    def getmodule(thing: Any, _filename: str | None = None) -> ModuleType | None:
-        name = thing.f_globals.get("__name__") if inspect.isframe(thing) else None
+    def getmodule(object: Any, _filename: str | None = None) -> ModuleType | None:
+        name = object.f_globals.get("__name__") if inspect.isframe(object) else None
         if name is None:
-            name = getattr(thing, "__module__", None)
+            name = getattr(object, "__module__", None)
         module = sys.modules.get(name) if isinstance(name, str) else None
-        return module if module is not None else original(thing, _filename)
+        return module if module is not None else original(object, _filename)
 
     inspect.getmodule = getmodule
     try:

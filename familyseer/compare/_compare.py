@@ -74,9 +74,7 @@ def _untuned(options: CompareOptions) -> dict[str, Any]:
     from familyseer.target import resolve_target
 
     target = resolve_target(options.target)
-    model = load_model(
-        options.model, input_shapes=options.input_shapes or None, seed=options.seed
-    )
+    model = load_model(options.model, input_shapes=options.input_shapes or None, seed=options.seed)
     path = options.out / "untuned.so"
     build_library(fuse(model.mod, target), target, path)
     made = example_inputs(model.inputs, seed=options.seed)

@@ -68,9 +68,7 @@ def _pair(
         if run["tuner"] != one:
             continue
         mine = curves[run["folder"]]
-        theirs_run = next(
-            r for r in runs if r["tuner"] == other and r["round"] == run["round"]
-        )
+        theirs_run = next(r for r in runs if r["tuner"] == other and r["round"] == run["round"])
         theirs = curves[theirs_run["folder"]]
         goal = final_us(theirs)
         if goal is None:

@@ -15,11 +15,15 @@ from familyseer.tvm_env import load_tvm
 
 tvm = load_tvm(intrinsics=True)
 ms = tvm.s_tir.meta_schedule
+# named for the type checker, which cannot follow TVM's modules
+_XGBModel: Any = ms.cost_model.XGBModel._cls
+_PyBuilder: Any = ms.builder.PyBuilder
+_PyRunner: Any = ms.runner.PyRunner
 derived_object = tvm.ir.utils.derived_object
 
 
 @derived_object
-class _Model(ms.cost_model.XGBModel._cls):
+class _Model(_XGBModel):
     """The stock model; the subgraph that it was asked about last is the one being tuned."""
 
     def __init__(self, ledger: Ledger) -> None:
@@ -34,7 +38,7 @@ class _Model(ms.cost_model.XGBModel._cls):
 
 
 @derived_object
-class _Builder(ms.builder.PyBuilder):
+class _Builder(_PyBuilder):
     def __init__(self, ledger: Ledger) -> None:
         super().__init__()
         self.ledger = ledger
@@ -51,7 +55,7 @@ class _Builder(ms.builder.PyBuilder):
 
 
 @derived_object
-class _Runner(ms.runner.PyRunner):
+class _Runner(_PyRunner):
     def __init__(self, ledger: Ledger, builder: Any, model: Any) -> None:
         super().__init__()
         self.ledger = ledger

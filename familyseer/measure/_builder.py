@@ -17,10 +17,12 @@ from familyseer.tvm_env import load_tvm
 
 tvm = load_tvm()
 ms = tvm.s_tir.meta_schedule
+# named for the type checker, which cannot follow TVM's modules
+_PyBuilder: Any = ms.builder.PyBuilder
 
 
 @tvm.ir.utils.derived_object
-class WarmBuilder(ms.builder.PyBuilder):
+class WarmBuilder(_PyBuilder):
     """Builds candidates in warm processes; use it as `builder=` of any MetaSchedule tuner.
 
     Parameters

@@ -152,13 +152,9 @@ def _run(
 ) -> list[Any]:
     device = device_type(context.target)
     if not hasattr(runner, "start"):
-        inputs = [
-            ms.runner.RunnerInput(b.artifact_path, device, c.args_info) for c, b in ready
-        ]
+        inputs = [ms.runner.RunnerInput(b.artifact_path, device, c.args_info) for c, b in ready]
         return [future.result() for future in runner.run(inputs)]
-    futures = [
-        runner.start(str(b.artifact_path), device, c.args_info, cutoff_s) for c, b in ready
-    ]
+    futures = [runner.start(str(b.artifact_path), device, c.args_info, cutoff_s) for c, b in ready]
     results: list[Any] = []
     for future in futures:
         try:

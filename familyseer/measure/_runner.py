@@ -16,10 +16,13 @@ from familyseer.tvm_env import load_tvm
 
 tvm = load_tvm()
 ms = tvm.s_tir.meta_schedule
+# named for the type checker, which cannot follow TVM's modules
+_PyRunner: Any = ms.runner.PyRunner
+_PyRunnerFuture: Any = ms.runner.PyRunnerFuture
 
 
 @tvm.ir.utils.derived_object
-class WarmRunner(ms.runner.PyRunner):
+class WarmRunner(_PyRunner):
     """Runs candidates in a warm process; use it as `runner=` of any MetaSchedule tuner.
 
     One candidate runs at a time, since a candidate may use every core. A candidate that crashes
@@ -52,9 +55,7 @@ class WarmRunner(ms.runner.PyRunner):
             timeout_s=self.timeout_s,
         )
 
-    def finish(
-        self, future: Future[Any], time_left: Callable[[], float] = lambda: math.inf
-    ) -> Any:
+    def finish(self, future: Future[Any], time_left: Callable[[], float] = lambda: math.inf) -> Any:
         """Waits for a run and gives its `RunnerResult`.
 
         Raises
@@ -84,7 +85,7 @@ class WarmRunner(ms.runner.PyRunner):
 
 
 @tvm.ir.utils.derived_object
-class _RunnerFuture(ms.runner.PyRunnerFuture):
+class _RunnerFuture(_PyRunnerFuture):
     def __init__(self, runner: WarmRunner, future: Future[Any]) -> None:
         super().__init__()
         self.runner = runner

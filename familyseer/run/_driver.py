@@ -15,6 +15,7 @@ from familyseer.progress import FamilyInfo, Observer, RoundEvent, RunInfo
 from familyseer.run._folder import Identity, RunFolder, check_writable, write_json
 from familyseer.search import Clock, TaskState
 
+
 def tune(
     options: TuneOptions, *, started_at: float | None = None, observer: Observer | None = None
 ) -> dict[str, Any]:
@@ -281,4 +282,3 @@ class _Run:
         self.folder.book(elapsed_s, sum(s.trials for s in self.states))
         write_json(self.options.out / "summary.json", summary)
         return summary
-

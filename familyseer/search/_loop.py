@@ -13,7 +13,6 @@ from familyseer.search._builds import BuildTimes
 from familyseer.search._clock import Clock
 from familyseer.search._policy import (
     estimated_latency_s,
-    gain_per_second,
     sibling_to_foresee,
     steepest,
 )
@@ -183,6 +182,9 @@ class BudgetLoop:
             share = max(0.0, until - time.monotonic()) / (len(waiting) - position)
             per_trial = self._typical_trial_s() or ASSUMED_TRIAL_S
             count = FIRST_PASS_TRIALS if math.isinf(share) else int(share / per_trial)
+            if self.max_trials is not None:
+                affordable = FIRST_PASS_SHARE * (self.max_trials - self.trials)
+                count = min(count, int(affordable / (len(waiting) - position)))
             self._round(state, "first", max(1, min(FIRST_PASS_TRIALS, count)))
 
     def _foresee(self, tuned: TaskState) -> None:
@@ -331,7 +333,6 @@ class BudgetLoop:
                 accuracy=self._accuracy(state),
             )
         )
-
 
 
 def _as_it_is(mod: Any) -> Any:

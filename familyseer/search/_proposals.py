@@ -69,7 +69,9 @@ class Proposals:
         Most candidates that will ever be asked for.
     """
 
-    def __init__(self, context: Any, database: Any, cost_model: Any, max_trials: int | None) -> None:
+    def __init__(
+        self, context: Any, database: Any, cost_model: Any, max_trials: int | None
+    ) -> None:
         self.context = context
         self.database = database
         self.cost_model = cost_model
@@ -192,8 +194,8 @@ class Proposals:
         return self._searches[population].strategy
 
     def _unseen(self, schedules: list[Any], count: int, mark: bool = True) -> list[Any]:
-        kept = []
-        found = set()
+        kept: list[Any] = []
+        found: set[int] = set()
         for sch in schedules:
             if len(kept) >= count:
                 break

@@ -14,6 +14,8 @@ from familyseer.tvm_env import load_tvm
 
 tvm = load_tvm(intrinsics=True)
 ms = tvm.s_tir.meta_schedule
+# named for the type checker, which cannot follow TVM's modules
+_PyTaskScheduler: Any = ms.task_scheduler.PyTaskScheduler
 
 
 def subgraphs_of_contexts(contexts: list[Any], weights: list[float]) -> list[Subgraph]:
@@ -46,7 +48,7 @@ def family_states(subgraphs: list[Subgraph], method: str, cost_model: Any) -> li
 
 
 @tvm.ir.utils.derived_object
-class FamilyTaskScheduler(ms.task_scheduler.PyTaskScheduler):
+class FamilyTaskScheduler(_PyTaskScheduler):
     """Tunes by families, following the gradient per second; see `familyseer.search`.
 
     Works with any builder, runner, database and cost model of MetaSchedule. With

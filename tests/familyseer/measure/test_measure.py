@@ -39,7 +39,7 @@ def endless(mod: Any) -> Any:
     """The same signature with a body that never ends."""
     tvm = load_tvm(intrinsics=True)
     script = tvm.script.from_source(
-        '''
+        """
 # from tvm.script import ir as I
 # from tvm.script import tirx as T
 @I.ir_module
@@ -54,7 +54,7 @@ class Module:
                 C[vi, 0] = T.float32(0)
                 while C[vi, 0] < T.float32(1):
                     C[vi, 0] = A[vi, 0] * T.float32(0)
-'''
+"""
     )
     return tvm.s_tir.Schedule(script)
 
@@ -64,7 +64,7 @@ def test_candidates_are_timed_and_their_files_cleared_away(
 ) -> None:
     import os
 
-    schedules = [s for s in context.generate_design_space()][:1]
+    schedules = list(context.generate_design_space())[:1]
     done, build_s, run_s = measure(schedules, context, args_of(context.mod), *workers)
     assert len(done) == 1
     assert 1e-7 < done[0].run_s < 1

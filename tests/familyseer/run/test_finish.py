@@ -132,9 +132,7 @@ def test_the_reserve_grows_with_what_must_be_compiled(mlp: Model) -> None:
 def test_after_ctrl_c_the_library_is_still_checked(mlp: Model, tmp_path: Path) -> None:
     clock = Clock(300.0, started_at=time.monotonic())
     clock.stop()
-    finisher = Finisher(
-        mlp.fused, mlp.target, "cpu", mlp.reference, mlp.finisher.pool, clock
-    )
+    finisher = Finisher(mlp.fused, mlp.target, "cpu", mlp.reference, mlp.finisher.pool, clock)
     database = load_tvm().s_tir.meta_schedule.database.MemoryDatabase()
     end = finisher.finish(mlp.subgraphs, database, tmp_path / "model.so")
     assert end.max_rel_error == 0.0

@@ -82,17 +82,17 @@ def test_only_failures_leave_a_family_untrained(recorded):
     assert np.isfinite(family.score(batch)).all()
 
 
-def test_the_held_out_candidates_stay_the_same_and_are_never_trained_on(recorded, monkeypatch):
-    measured = recorded["conv2d_1x1_a"]
+def test_the_held_out_candidates_stay_the_same_and_are_never_trained_on(recorded):
     samples = Samples()
-    batch = measured.batch()
-    samples.add("a", batch.rows[:70], batch.prior[:70], measured.seconds[:70])
+    for name in ("conv2d_1x1_a", "conv2d_3x3_a"):
+        batch = recorded[name].batch()
+        samples.add(name, batch.rows, batch.prior, recorded[name].seconds)
     before = samples.held_out(0)
-    samples.add("a", batch.rows[70:], batch.prior[70:], measured.seconds[70:])
+    more = recorded["dense"].batch()
+    samples.add("dense", more.rows, more.prior, recorded["dense"].seconds)
     after = samples.held_out(0)
-    if before.any():
-        np.testing.assert_array_equal(before, after[:70])
-    assert 8 <= after.sum() <= 24
+    assert 10 <= before.sum() <= 40
+    np.testing.assert_array_equal(before, after[:160])
     assert (samples.held_out(1) != after).any()
 
     booster = FamilyBooster.fit(
@@ -148,3 +148,10 @@ def test_500_samples_train_quickly(recorded, threads):
         FamilyBooster.fit(*arguments, seed=0, threads=threads)
         taken.append(time.perf_counter() - began)
     assert min(taken) < 0.15
+
+
+def test_few_samples_are_all_trained_on(recorded):
+    batch = recorded["dense"].batch()
+    samples = Samples()
+    samples.add("dense", batch.rows, batch.prior, recorded["dense"].seconds)
+    assert not samples.held_out(0).any()

@@ -13,7 +13,7 @@ $(READY): pyproject.toml setup.cfg
 	touch $@
 
 tune: $(READY)
-	$(BIN)/familyseer tune squeezenet -o out/squeezenet --budget 2m
+	$(BIN)/familyseer tune squeezenet -o out/squeezenet --budget 2m --resume
 
 test: $(READY)
 	$(BIN)/python -m pytest

@@ -110,12 +110,20 @@ def _print_runs(runs: list[dict[str, Any]]) -> None:
             format_latency(run["tuned_us"]),
             format_ratio(run["speedup"]),
             str(run["trials"]),
+            _first_pass(run),
             format_duration(run["elapsed_s"]),
         )
         for run in runs
     ]
-    headings = ("tuner", "seed", "untuned", "tuned", "speedup", "trials", "time")
-    print_table(headings, rows, align=("left",) + ("right",) * 6)
+    headings = ("tuner", "seed", "untuned", "tuned", "speedup", "trials", "first pass", "time")
+    print_table(headings, rows, align=("left",) + ("right",) * 7)
+
+
+def _first_pass(run: dict[str, Any]) -> str:
+    """Whether every subgraph was measured, without which a latency says little of a tuner."""
+    if run["first_pass_finished"]:
+        return "done"
+    return f"{run['covered']} of {run['subgraphs']}"
 
 
 def _print_reach(pairs: list[dict[str, Any]]) -> None:
@@ -131,6 +139,7 @@ def _print_reach(pairs: list[dict[str, Any]]) -> None:
             f"{pair['reached']} of {pair['rounds']}",
             format_duration(pair["time_s"]),
             format_ratio(pair["time_ratio"]),
+            format_ratio(pair["trial_ratio"]),
         )
         for pair in pairs
         if pair["reached"]
@@ -138,5 +147,5 @@ def _print_reach(pairs: list[dict[str, Any]]) -> None:
     if not rows:
         return
     click.echo()
-    headings = ("tuner", "reaches the end of", "rounds", "after", "sooner")
-    print_table(headings, rows, align=("left", "left", "right", "right", "right"))
+    headings = ("tuner", "reaches the end of", "rounds", "after", "sooner", "fewer trials")
+    print_table(headings, rows, align=("left", "left", "right", "right", "right", "right"))

@@ -37,14 +37,14 @@ def compare(options: CompareOptions) -> dict[str, Any]:
     if (options.out / "compare.json").exists():
         raise UserError(f"{options.out}: holds a comparison already; expected an empty folder")
     options.out.mkdir(parents=True, exist_ok=True)
-    untuned = _untuned(options)
+    untuned = untuned_library(options)
     runs: list[dict[str, Any]] = []
     for number in range(options.rounds):
         # the order turns with the rounds: a machine that slows down meets all alike
         turn = number % len(options.tuners)
         order = options.tuners[turn:] + options.tuners[:turn]
-        made = [_run(options, tuner, number) for tuner in order]
-        _time_together(options, made, untuned)
+        made = [run_tuner(options, tuner, number) for tuner in order]
+        time_libraries_of(made, untuned)
         runs += made
     curves = {run["folder"]: read_curve(Path(run["folder"]) / "history.csv") for run in runs}
     for run in runs:
@@ -65,7 +65,7 @@ def compare(options: CompareOptions) -> dict[str, Any]:
     return result
 
 
-def _untuned(options: CompareOptions) -> dict[str, Any]:
+def untuned_library(options: CompareOptions) -> dict[str, Any]:
     """The untuned library and the inputs that all libraries are timed on."""
     from familyseer.export._compile import build_library
     from familyseer.measure._measure import device_type
@@ -85,7 +85,14 @@ def _untuned(options: CompareOptions) -> dict[str, Any]:
     }
 
 
-def _run(options: CompareOptions, tuner: str, number: int) -> dict[str, Any]:
+def run_tuner(options: CompareOptions, tuner: str, number: int) -> dict[str, Any]:
+    """One run of a tuner in a fresh process, in a folder of its own below ``options.out``.
+
+    Raises
+    ------
+    RuntimeError
+        The process failed; its output is in a log beside the folder.
+    """
     folder = (options.out / f"{tuner}-{number}").resolve()
     seed = options.seed + number
     command = [sys.executable, "-m"]
@@ -128,14 +135,12 @@ def _run(options: CompareOptions, tuner: str, number: int) -> dict[str, Any]:
     }
 
 
-def _time_together(
-    options: CompareOptions, runs: list[dict[str, Any]], untuned: dict[str, Any]
-) -> None:
-    """Times the libraries of one round in turns, in a process of their own."""
+def time_libraries_of(runs: list[dict[str, Any]], untuned: dict[str, Any]) -> None:
+    """Times libraries end to end in turns, in a process of their own, and books it in `runs`."""
     from familyseer.export._jobs import time_libraries
     from familyseer.measure import WorkerPool
 
-    paths = {run["tuner"]: str(Path(run["folder"]) / "model.so") for run in runs}
+    paths = {run["folder"]: str(Path(run["folder"]) / "model.so") for run in runs}
     with WorkerPool(1) as pool:
         times = pool.submit(
             time_libraries,
@@ -147,6 +152,6 @@ def _time_together(
         ).result()
     untuned_us = statistics.median(times["untuned"]) * 1e6
     for run in runs:
-        run["tuned_us"] = statistics.median(times[run["tuner"]]) * 1e6
+        run["tuned_us"] = statistics.median(times[run["folder"]]) * 1e6
         run["untuned_us"] = untuned_us
         run["speedup"] = untuned_us / run["tuned_us"]

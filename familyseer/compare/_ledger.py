@@ -31,6 +31,7 @@ class Ledger:
         self.best_mod: dict[str, Any] = {}
         self.trials = 0
         self.failed = 0
+        self.ended = False
         self.started_at = started_at
         self.budget_s = budget_s
         self._history = history
@@ -48,6 +49,7 @@ class Ledger:
     def check(self) -> None:
         """Raises `OverBudgetError` once the time is up."""
         if self.left_s() <= 0:
+            self.ended = True
             raise OverBudgetError
 
     def record(self, key: str, mod: Any, run_s: float) -> None:

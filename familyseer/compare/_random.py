@@ -29,7 +29,6 @@ def tune_random(target: Any, ledger: Ledger, seed: int) -> None:
         subgraphs = list(ledger.subgraphs.values())
         contexts = [new_context(s, target, seed, available_cores()) for s in subgraphs]
         proposals = [Proposals(c, database, model, None) for c in contexts]
-        args_info = [ms.arg_info.ArgInfo.from_entry_func(s.mod, True) for s in subgraphs]
         finished: set[int] = set()
         while ledger.left_s() > 0 and len(finished) < len(subgraphs):
             for i, subgraph in enumerate(subgraphs):
@@ -44,7 +43,6 @@ def tune_random(target: Any, ledger: Ledger, seed: int) -> None:
                 done, _, _ = measure(
                     schedules,
                     contexts[i],
-                    args_info[i],
                     builder,
                     runner,
                     time_left=ledger.left_s,

@@ -34,9 +34,9 @@ class RunPlan:
     """
 
     repeats: int = 3
-    repeat_ms: float = 15.0
+    repeat_ms: float = 10.0
     cutoff_s: float | None = None
-    margin: float = 1.4
+    margin: float = 1.25
 
 
 def build_candidate(mod: Any, target: Any, folder: str) -> tuple[str, float]:

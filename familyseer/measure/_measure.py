@@ -76,13 +76,13 @@ class OutOfTimeError(Exception):
 def measure(
     schedules: Sequence[Any],
     context: Any,
-    args_info: Any,
     builder: Any,
     runner: Any,
     *,
     time_left: Callable[[], float] = lambda: math.inf,
     cutoff_s: float | None = None,
     build_timeout_s: float | None = None,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> tuple[list[Measured], float, float]:
     """Builds, then runs; never both at once, since building disturbs what is timed.
 
@@ -94,15 +94,17 @@ def measure(
         The subgraph's best seconds so far, which spares the slow ones a full measurement.
     build_timeout_s
         A tighter limit on one build than the builder's own.
+    meanwhile
+        Called once while the candidates build, if the builder builds in the background.
 
     Returns
     -------
     measured, build_wall_s, run_wall_s
         The candidates that were measured or failed, and wall-clock seconds of both halves.
     """
-    candidates = [ms.MeasureCandidate(sch, args_info) for sch in schedules]
+    candidates = [ms.MeasureCandidate(sch, _args_info(sch.mod)) for sch in schedules]
     began = time.monotonic()
-    built = _build(candidates, context, builder, time_left, build_timeout_s)
+    built = _build(candidates, context, builder, time_left, build_timeout_s, meanwhile)
     turned = time.monotonic()
     ready = [(c, b, s) for c, b, s in built if b.error_msg is None]
     results = _run([(c, b) for c, b, _ in ready], context, runner, time_left, cutoff_s)
@@ -121,18 +123,25 @@ def measure(
     return measured, turned - began, time.monotonic() - turned
 
 
+def _args_info(mod: Any) -> Any:
+    # of the candidate and not of the subgraph: a schedule may change the layout of its weights
+    return ms.arg_info.ArgInfo.from_entry_func(mod, remove_preproc=True)
+
+
 def _build(
     candidates: list[Any],
     context: Any,
     builder: Any,
     time_left: Callable[[], float],
     timeout_s: float | None,
+    meanwhile: Callable[[], None],
 ) -> list[tuple[Any, Any, float]]:
     if not hasattr(builder, "start"):
         inputs = [ms.builder.BuilderInput(c.sch.mod, context.target) for c in candidates]
         results = builder.build(inputs)
         return [(c, r, 0.0) for c, r in zip(candidates, results, strict=True)]
     futures = [builder.start(c.sch.mod, context.target, timeout_s) for c in candidates]
+    meanwhile()
     built = []
     for candidate, future in zip(candidates, futures, strict=True):
         try:

@@ -77,6 +77,8 @@ def warm_up() -> None:
 def _initialise(quiet: bool, threads: int | None) -> None:
     # Ctrl-C reaches the whole process group; ending the run is the tuner's business alone
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # a worker deep in native code never gets to a Python handler
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if sys.platform == "linux":
         # the fork server ends with the tuner, and a worker with the fork server: no orphans
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -24,7 +24,7 @@ _evolve = tvm.get_global_func(
 _structural_hash = importlib.import_module("tvm_ffi").structural_hash
 
 POPULATIONS = (16, 32, 64, 128, 256)
-GENERATIONS = 4
+GENERATIONS = 2
 # a share of every round goes to candidates that no model chose, or the model never meets
 # what it is wrong about
 RANDOM_SHARE = 0.1
@@ -67,6 +67,14 @@ class Proposals:
         What the search strategy reads.
     max_trials
         Most candidates that will ever be asked for.
+
+    Attributes
+    ----------
+    seconds_per_trace
+        What applying and ranking one trace has cost lately.
+    used_up
+        Set when a sample held so few different schedules that the space must be tiny, and all of
+        them have been proposed.
     """
 
     def __init__(
@@ -76,6 +84,7 @@ class Proposals:
         self.database = database
         self.cost_model = cost_model
         self.seconds_per_trace = 0.0
+        self.used_up = False
         self._max_trials = max_trials or _NO_LIMIT
         self._seen: set[int] = set()
         self._evolving = isinstance(context.search_strategy, ms.search_strategy.EvolutionarySearch)
@@ -130,6 +139,7 @@ class Proposals:
         scores = self.scores(unseen)
         order = np.argsort(-scores, kind="stable")[:count]
         picked = [unseen[i] for i in order]
+        self.used_up = len(fresh) >= 8 and len(unseen) <= min(count, len(fresh) // 4)
         self._unseen(picked, len(picked))
         return picked, scores[order]
 

@@ -65,7 +65,7 @@ def test_candidates_are_timed_and_their_files_cleared_away(
     import os
 
     schedules = list(context.generate_design_space())[:1]
-    done, build_s, run_s = measure(schedules, context, args_of(context.mod), *workers)
+    done, build_s, run_s = measure(schedules, context, *workers)
     assert len(done) == 1
     assert 1e-7 < done[0].run_s < 1
     assert done[0].build_s > 0
@@ -79,7 +79,7 @@ def test_a_hanging_candidate_fails_and_the_next_one_runs(
 ) -> None:
     plain = load_tvm().s_tir.Schedule(context.mod)
     began = time.monotonic()
-    done, _, _ = measure([endless(context.mod), plain], context, args_of(context.mod), *workers)
+    done, _, _ = measure([endless(context.mod), plain], context, *workers)
     assert time.monotonic() - began < 15
     assert done[0].run_failed
     assert "time limit" in str(done[0].runner_result.error_msg)
@@ -106,7 +106,6 @@ def test_the_deadline_cuts_a_round_short_and_leaves_the_rest_out(
     done, _, _ = measure(
         [endless(context.mod)],
         context,
-        args_of(context.mod),
         *workers,
         time_left=lambda: until - time.monotonic(),
     )
@@ -118,11 +117,9 @@ def test_a_candidate_far_from_the_best_is_not_measured_in_full(
     workers: tuple[Any, Any], context: Any
 ) -> None:
     plain = load_tvm().s_tir.Schedule(context.mod)
-    in_full, _, _ = measure([plain], context, args_of(context.mod), *workers)
+    in_full, _, _ = measure([plain], context, *workers)
     assert len(in_full[0].runner_result.run_secs) == RunPlan().repeats
-    briefly, _, _ = measure(
-        [plain], context, args_of(context.mod), *workers, cutoff_s=in_full[0].run_s / 10
-    )
+    briefly, _, _ = measure([plain], context, *workers, cutoff_s=in_full[0].run_s / 10)
     assert len(briefly[0].runner_result.run_secs) == 1
 
 

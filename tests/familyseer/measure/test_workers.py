@@ -50,6 +50,16 @@ def test_a_hang_is_ended_by_its_time_limit(pool: WorkerPool) -> None:
     assert pool.submit(jobs.double, 1).result(timeout=30) == 2
 
 
+def test_a_hang_in_native_code_is_ended_as_soon(pool: WorkerPool) -> None:
+    # a compiler that hangs never gets back to Python, where a signal handler could run
+    hung = pool.submit(jobs.stay_in_native_code, 60, timeout_s=0.5)
+    with pytest.raises(TimeoutError):
+        hung.result(timeout=30)
+    began = time.monotonic()
+    assert pool.submit(jobs.double, 1).result(timeout=30) == 2
+    assert time.monotonic() - began < 2
+
+
 def test_workers_are_replaced_after_their_number_of_calls() -> None:
     with WorkerPool(1, calls_per_worker=2) as pool:
         ids = [pool.submit(jobs.process_id).result(timeout=30) for _ in range(4)]

@@ -1,0 +1,260 @@
+"""One round of one subgraph: candidates planned, then built, measured, committed and learnt from.
+
+Planning and carrying out are apart so that the next round can be planned while this one builds.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from familyseer.measure._measure import Measured, measure
+from familyseer.search._builds import BuildTimes
+from familyseer.search._clock import Clock
+from familyseer.search._proposals import Proposals
+from familyseer.search._task import TaskState
+from familyseer.tvm_env import load_tvm
+
+tvm = load_tvm(intrinsics=True)
+ms = tvm.s_tir.meta_schedule
+
+FAILED_RUN_S = 1e10  # what MetaSchedule's own callback records for a candidate that failed
+ASSUMED_TRIAL_S = 0.25
+# seconds of search for each second of building and measuring; past this, measuring teaches more.
+# Most of it runs beside a round's last builds, which leave cores idle
+SEARCH_SHARE = 0.5
+# below this a subgraph may be fastest as TVM leaves it: starting threads costs more than it saves
+SMALL_FLOPS = 1e6
+# an untrained model's evolution is wasted time; so many samples of its family make it worth it
+SAMPLES_TO_EVOLVE = 12
+
+
+@dataclass
+class Plan:
+    """Candidates of one subgraph that wait for their round.
+
+    Attributes
+    ----------
+    kind
+        ``first``, ``steepest`` or ``foresee``.
+    schedules
+        Best predicted first.
+    search_s
+        Wall-clock seconds that finding them took.
+    """
+
+    kind: str
+    state: TaskState
+    schedules: list[Any]
+    search_s: float
+
+
+class Rounds:
+    """Plans and carries out rounds.
+
+    Parameters
+    ----------
+    states, contexts
+        The subgraphs' states and tuning contexts, in the same order.
+    max_trials, max_trials_per_task
+        Most candidates measured in all and of one subgraph, or None.
+    on_measured
+        Called with the state and what was measured after each round.
+    """
+
+    def __init__(
+        self,
+        states: Sequence[TaskState],
+        contexts: Sequence[Any],
+        *,
+        builder: Any,
+        runner: Any,
+        database: Any,
+        cost_model: Any,
+        clock: Clock,
+        max_trials: int | None,
+        max_trials_per_task: int | None,
+        on_measured: Callable[[TaskState, list[Measured]], None],
+    ) -> None:
+        self.builder = builder
+        self.runner = runner
+        self.database = database
+        self.cost_model = cost_model
+        self.clock = clock
+        self.max_trials = max_trials
+        self.max_trials_per_task = max_trials_per_task
+        self.on_measured = on_measured
+        self.trials = 0
+        self._build_times = BuildTimes()
+        self._states = list(states)
+        self._contexts = dict(zip(map(id, states), contexts, strict=True))
+        self._proposals = {
+            key: Proposals(context, database, cost_model, max_trials_per_task)
+            for key, context in self._contexts.items()
+        }
+        self._workloads: dict[int, Any] = {}
+
+    def close(self) -> None:
+        """Lets go of the search strategies."""
+        for proposals in self._proposals.values():
+            proposals.close()
+
+    def typical_trial_s(self) -> float:
+        """Wall-clock seconds that a candidate of this run has cost on average; 0 before any."""
+        spent = sum(s.seconds for s in self._states)
+        tried = sum(s.trials for s in self._states)
+        return spent / tried if tried else 0.0
+
+    def plan(self, state: TaskState, kind: str, count: int) -> Plan:
+        """At most `count` candidates for a subgraph; none if there is nothing worth measuring."""
+        began = time.monotonic()
+        proposals = self._proposals[id(state)]
+        count = self._affordable(state, count)
+        if count < 1:
+            state.exhausted = True
+            return Plan(kind, state, [], 0.0)
+        with self.clock.phase("search"):
+            schedules, scores = proposals.propose(
+                count,
+                elite=[sch for _, sch in state.elite],
+                evolve=kind != "first" and self._model_ready(state),
+                time_for_search_s=self._time_for_search(count),
+            )
+            if kind == "foresee":
+                schedules = self._worth_measuring(state, proposals, schedules, scores)
+        if kind == "first" and self._may_stay_as_it_is(state):
+            schedules = [_as_it_is(self._contexts[id(state)].mod), *schedules][:count]
+        plan = Plan(kind, state, schedules, time.monotonic() - began)
+        if not schedules and kind != "foresee":
+            state.close_round(plan.search_s, 0)
+        elif not schedules:
+            # nothing looked worth measuring, which says nothing about the space being used up
+            state.seconds += plan.search_s
+        return plan
+
+    def carry_out(self, plan: Plan, meanwhile: Callable[[], None] | None = None) -> list[Measured]:
+        """Builds, measures, commits and learns from a plan's candidates.
+
+        Parameters
+        ----------
+        meanwhile
+            Called while candidates build, if the builder builds in the background; its time is not
+            booked on this subgraph.
+        """
+        began = time.monotonic()
+        state, key = plan.state, id(plan.state)
+        proposals = self._proposals[key]
+        schedules = plan.schedules[: self._affordable(state, len(plan.schedules))]
+        proposals.forget(plan.schedules[len(schedules) :])
+        aside_s = 0.0
+
+        def aside() -> None:
+            nonlocal aside_s
+            if meanwhile is not None:
+                left_at = time.monotonic()
+                meanwhile()
+                aside_s = time.monotonic() - left_at
+
+        done, build_s, run_s = measure(
+            schedules,
+            self._contexts[key],
+            self.builder,
+            self.runner,
+            time_left=self.clock.tuning_left_s,
+            cutoff_s=state.best_s if state.covered else None,
+            build_timeout_s=self._build_times.limit_s(self.clock.tuning_left_s()),
+            meanwhile=aside,
+        )
+        self._build_times.add([m.build_s for m in done if not m.build_failed])
+        phases = self.clock.phases
+        phases["build"] = phases.get("build", 0.0) + max(0.0, build_s - aside_s)
+        phases["measure"] = phases.get("measure", 0.0) + run_s
+        proposals.notify([m.candidate for m in done], [m.runner_result for m in done])
+        self._book(state, done)
+        self._learn(state, done)
+        own_s = plan.search_s + time.monotonic() - began - aside_s
+        state.close_round(own_s, len(done) or len(schedules))
+        state.exhausted = state.exhausted or proposals.used_up
+        return done
+
+    def _model_ready(self, state: TaskState) -> bool:
+        ask = getattr(self.cost_model, "samples", None)
+        known = ask(state.family) if ask is not None else self.trials
+        return bool(known >= SAMPLES_TO_EVOLVE)
+
+    def _may_stay_as_it_is(self, state: TaskState) -> bool:
+        on_cpu = str(self._contexts[id(state)].target.kind.name) == "llvm"
+        return on_cpu and state.subgraph.flops <= SMALL_FLOPS
+
+    def _affordable(self, state: TaskState, count: int) -> int:
+        if self.max_trials is not None:
+            count = min(count, self.max_trials - self.trials)
+        if self.max_trials_per_task is not None:
+            count = min(count, self.max_trials_per_task - state.trials)
+        per_trial = state.seconds_per_trial or self.typical_trial_s()
+        left = self.clock.tuning_left_s()
+        if per_trial and math.isfinite(left):
+            count = min(count, max(1, int(left / per_trial)))
+        return max(0, count)
+
+    def _time_for_search(self, count: int) -> float:
+        """A share of what the round's building and measuring take, and of what is left."""
+        spent = self.clock.phases.get("build", 0.0) + self.clock.phases.get("measure", 0.0)
+        per_trial = spent / self.trials if self.trials else ASSUMED_TRIAL_S
+        return min(SEARCH_SHARE * count * per_trial, 0.25 * self.clock.tuning_left_s())
+
+    def _worth_measuring(
+        self, state: TaskState, proposals: Proposals, schedules: list[Any], scores: Any
+    ) -> list[Any]:
+        """Those that the model holds to be at least as good as the best measured one."""
+        if not state.elite or not schedules:
+            return schedules
+        incumbent = float(proposals.scores([state.elite[0][1]])[0])
+        worth = [sch for sch, score in zip(schedules, scores, strict=True) if score >= incumbent]
+        proposals.forget([sch for sch in schedules if not any(sch is w for w in worth)])
+        return worth
+
+    def _book(self, state: TaskState, done: list[Measured]) -> None:
+        context = self._contexts[id(state)]
+        if id(state) not in self._workloads:
+            self._workloads[id(state)] = self.database.commit_workload(context.mod)
+        for one in done:
+            state.trials += 1
+            self.trials += 1
+            state.build_errors += one.build_failed
+            state.run_errors += one.run_failed
+            failed = one.build_failed or one.run_failed
+            self.database.commit_tuning_record(
+                ms.database.TuningRecord(
+                    one.candidate.sch.trace,
+                    self._workloads[id(state)],
+                    [FAILED_RUN_S] if failed else list(one.runner_result.run_secs),
+                    context.target,
+                    one.candidate.args_info,
+                )
+            )
+            if not failed:
+                if one.run_s < state.best_s:
+                    state.best_s, state.build_s = one.run_s, one.build_s
+                state.remember(one.run_s, one.candidate.sch)
+
+    def _learn(self, state: TaskState, done: list[Measured]) -> None:
+        if done:
+            with self.clock.phase("train"):
+                # failed ones too: a model that is not told of them proposes their like again
+                self.cost_model.update(
+                    self._contexts[id(state)],
+                    [m.candidate for m in done],
+                    [m.runner_result for m in done],
+                )
+        self.on_measured(state, done)
+
+
+def _as_it_is(mod: Any) -> Any:
+    """A schedule that changes nothing, with one instruction so that it counts as a record."""
+    schedule = tvm.s_tir.Schedule(mod)
+    schedule.get_sblock("root")
+    return schedule

@@ -1,0 +1,60 @@
+"""A real comparison, as short as one can be: each tuner in its own process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from familyseer.compare import CompareOptions, compare
+from familyseer.errors import UserError
+
+
+def test_tuners_get_the_same_time_and_are_measured_alike(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ran = subprocess.run(
+        [sys.executable, "-m", "familyseer.cli", "compare", "mlp", "--budget", "25s"]
+        + ["--tuners", "familyseer,random", "-o", str(out), "--json"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    result = json.loads(ran.stdout)
+    assert [run["tuner"] for run in result["runs"]] == ["familyseer", "random"]
+    for run in result["runs"]:
+        assert run["first_pass_finished"]
+        assert run["trials"] > 3
+        assert run["elapsed_s"] <= 25 + 10
+        assert run["tuned_us"] < run["untuned_us"]
+        assert run["estimated_us"] > 0
+    assert result["runs"][0]["untuned_us"] == result["runs"][1]["untuned_us"]
+    assert {(row["tuner"], row["reaches"]) for row in result["reach"]} == {
+        ("familyseer", "random"),
+        ("random", "familyseer"),
+    }
+    assert Path(result["plot"]).is_file()
+
+
+def test_stock_without_time_for_its_first_pass_is_shown_as_that(tmp_path: Path) -> None:
+    # far less than stock needs to start its builder: it ends with what it has, which may be nothing
+    options = CompareOptions(
+        model="mlp", out=tmp_path / "out", budget_s=12.0, tuners=("metaschedule",)
+    )
+    run = compare(options)["runs"][0]
+    assert run["covered"] < run["subgraphs"]
+    assert not run["first_pass_finished"]
+    assert run["estimated_us"] is None
+    assert run["tuned_us"] > 0
+
+
+def test_a_folder_with_a_comparison_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "compare.json").write_text("{}")
+    options = CompareOptions(model="mlp", out=tmp_path, budget_s=1.0, tuners=("random",))
+    with pytest.raises(UserError, match="holds a comparison already"):
+        compare(options)
+    assert (tmp_path / "compare.json").read_text() == "{}"

@@ -9,15 +9,14 @@ The libraries of a round are then timed end to end in turns. Results go to
 
 from __future__ import annotations
 
-import datetime
 import json
-import platform
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
+from _results import save
 
 from familyseer.compare import (
     CompareOptions,
@@ -28,10 +27,8 @@ from familyseer.compare import (
     untuned_library,
 )
 from familyseer.duration import parse_duration
-from familyseer.machine import cores, cpu_model
-from familyseer.run import versions, write_json
 
-RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
+CURVE_POINTS = 400
 
 
 def parse_entry(text: str) -> tuple[str, float]:
@@ -40,19 +37,6 @@ def parse_entry(text: str) -> tuple[str, float]:
     if tuner not in ("familyseer", "metaschedule", "random") or not budget:
         raise click.BadParameter(f"{text}: expected TUNER:BUDGET such as familyseer:5m")
     return tuner, parse_duration(budget)
-
-
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    found = cores()
-    return {
-        "cpu": cpu_model(),
-        "physical_cores": found.physical,
-        "available_cores": found.available,
-        "system": platform.platform(),
-        "versions": versions(),
-        "date": datetime.date.today().isoformat(),
-    }
 
 
 def at(curve: list[Any], seconds: float) -> dict[str, Any]:
@@ -105,12 +89,10 @@ def main(
         run["at"] = [at(curve, s) for s in moments if s <= run["budget_s"]]
         run["covered_at_s"] = next((p.elapsed_s for p in curve if p.estimated_us), None)
         run["estimated_us"] = final_us(curve)
-        run["curve"] = [
-            [p.elapsed_s, p.trials, p.estimated_us] for p in curve[:: max(1, len(curve) // 400)]
-        ]
-    result = {"model": model, "machine": machine(), "rounds": rounds, "seed": seed, "runs": runs}
-    path = RESULTS / f"{name or 'compare-' + Path(model).stem}.json"
-    write_json(path, result)
+        thinned = curve[:: max(1, len(curve) // CURVE_POINTS)]
+        run["curve"] = [[p.elapsed_s, p.trials, p.estimated_us] for p in thinned]
+    result = {"model": model, "rounds": rounds, "seed": seed, "runs": runs}
+    path = save(name or f"compare-{Path(model).stem}", result)
     for run in runs:
         shown = {k: v for k, v in run.items() if k != "curve"}
         click.echo(json.dumps(shown))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -49,24 +51,29 @@ def tune(
 
 @contextmanager
 def ending_on_ctrl_c(clock: Clock) -> Iterator[None]:
-    """The first Ctrl-C ends tuning as the deadline would; a second one interrupts at once."""
-    import signal
-    import threading
+    """The first Ctrl-C ends tuning as the deadline would; a second one interrupts at once.
 
+    A request to terminate is answered like a Ctrl-C: whoever sends one wants the machine back
+    soon, and what is known is worth keeping.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = signal.getsignal(signal.SIGINT)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous = {number: signal.getsignal(number) for number in numbers}
 
     def stop(_number: int, _frame: Any) -> None:
         clock.stop()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in numbers:
+            signal.signal(number, signal.default_int_handler)
 
-    signal.signal(signal.SIGINT, stop)
+    for number in numbers:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number in numbers:
+            signal.signal(number, previous[number])
 
 
 class _Run:

@@ -15,14 +15,9 @@ from familyseer.errors import UserError
 
 def test_tuners_get_the_same_time_and_are_measured_alike(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    ran = subprocess.run(
-        [sys.executable, "-m", "familyseer.cli", "compare", "mlp", "--budget", "25s"]
-        + ["--tuners", "familyseer,random", "-o", str(out), "--json"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    command = [sys.executable, "-m", "familyseer.cli", "compare", "mlp", "--budget", "25s"]
+    command += ["--tuners", "familyseer,random", "-o", str(out), "--json"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert ran.returncode == 0, ran.stderr
     result = json.loads(ran.stdout)
     assert [run["tuner"] for run in result["runs"]] == ["familyseer", "random"]

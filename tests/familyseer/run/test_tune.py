@@ -180,7 +180,8 @@ def test_resuming_keeps_what_was_found(
     assert again["covered"] == again["subgraphs"]
 
 
-def test_ctrl_c_ends_the_run_with_a_library(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_the_run_with_a_library(number: signal.Signals, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run = subprocess.Popen(
         [
@@ -206,8 +207,11 @@ def test_ctrl_c_ends_the_run_with_a_library(tmp_path: Path) -> None:
             break
         time.sleep(0.1)
     began = time.monotonic()
-    # a terminal sends it to every process of the foreground group
-    os.killpg(run.pid, signal.SIGINT)
+    if number == signal.SIGINT:
+        # a terminal sends it to every process of the foreground group
+        os.killpg(run.pid, number)
+    else:
+        run.send_signal(number)
     stdout, stderr = run.communicate(timeout=60)
     assert time.monotonic() - began < 30
     assert run.returncode == 0, stderr

@@ -172,7 +172,7 @@ class _Run:
         from costmodels import FamilyCostModel
         from familyseer.run._finish import reserve_s
         from familyseer.run._restore import open_database, restore
-        from familyseer.search import BudgetLoop, Round
+        from familyseer.search import BudgetLoop, Round, Rounds
 
         family_of = {m: family.name for family in self.families for m in family.members}
         self.states = [TaskState(s, family_of[s.index]) for s in self.subgraphs]
@@ -191,7 +191,7 @@ class _Run:
             self._on_round(done)
 
         self._enter("first pass")
-        loop = BudgetLoop(
+        rounds = Rounds(
             self.states,
             [self._context(s) for s in self.subgraphs],
             builder=self.builder,
@@ -200,10 +200,9 @@ class _Run:
             cost_model=self.cost_model,
             clock=self.clock,
             max_trials=self.options.trials,
-            on_round=on_round,
         )
         self.trials_at_start = sum(s.trials for s in self.states)
-        return loop.run()
+        return BudgetLoop(rounds, on_round=on_round).run()
 
     def _context(self, subgraph: Any) -> Any:
         from familyseer.search._proposals import new_context

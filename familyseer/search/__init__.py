@@ -9,11 +9,17 @@ from familyseer.search._task import TaskState
 
 if TYPE_CHECKING:
     from familyseer.search._loop import BudgetLoop, Round
+    from familyseer.search._rounds import Rounds
     from familyseer.search._scheduler import FamilyTaskScheduler
 
-__all__ = ["BudgetLoop", "Clock", "FamilyTaskScheduler", "Round", "TaskState"]
+__all__ = ["BudgetLoop", "Clock", "FamilyTaskScheduler", "Round", "Rounds", "TaskState"]
 
-_HOMES = {"BudgetLoop": "_loop", "Round": "_loop", "FamilyTaskScheduler": "_scheduler"}
+_HOMES = {
+    "BudgetLoop": "_loop",
+    "Round": "_loop",
+    "Rounds": "_rounds",
+    "FamilyTaskScheduler": "_scheduler",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from familyseer.measure._measure import Measured
-from familyseer.search._clock import Clock
 from familyseer.search._policy import estimated_latency_s, sibling_to_foresee, steepest
 from familyseer.search._rounds import ASSUMED_TRIAL_S, Plan, Rounds
 from familyseer.search._task import TaskState
@@ -64,49 +62,27 @@ class BudgetLoop:
 
     Parameters
     ----------
-    states, contexts
-        The subgraphs' states and tuning contexts, in the same order.
-    max_trials, max_trials_per_task
-        Most candidates measured in all and of one subgraph, or None.
+    rounds
+        Plans and carries out the rounds; it knows the subgraphs, the clock and the limits.
     round_trials
         Candidates in a full round.
-    on_round, on_measured
-        Called after each round: with its summary, and with the state and what was measured.
+    on_round
+        Called with its summary after each round.
     """
 
     def __init__(
         self,
-        states: Sequence[TaskState],
-        contexts: Sequence[Any],
+        rounds: Rounds,
         *,
-        builder: Any,
-        runner: Any,
-        database: Any,
-        cost_model: Any,
-        clock: Clock,
-        max_trials: int | None = None,
-        max_trials_per_task: int | None = None,
         round_trials: int = ROUND_TRIALS,
         on_round: Callable[[Round], None] = lambda _: None,
-        on_measured: Callable[[TaskState, list[Measured]], None] = lambda _state, _done: None,
     ) -> None:
-        self.states = list(states)
-        self.clock = clock
-        self.max_trials = max_trials
+        self.states = rounds.states
+        self.clock = rounds.clock
+        self.max_trials = rounds.max_trials
         self.round_trials = round_trials
         self.on_round = on_round
-        self._rounds = Rounds(
-            states,
-            contexts,
-            builder=builder,
-            runner=runner,
-            database=database,
-            cost_model=cost_model,
-            clock=clock,
-            max_trials=max_trials,
-            max_trials_per_task=max_trials_per_task,
-            on_measured=on_measured,
-        )
+        self._rounds = rounds
 
     @property
     def trials(self) -> int:

@@ -25,7 +25,7 @@ FAILED_RUN_S = 1e10  # what MetaSchedule's own callback records for a candidate 
 ASSUMED_TRIAL_S = 0.25
 # seconds of search for each second of building and measuring; past this, measuring teaches more.
 # Most of it runs beside a round's last builds, which leave cores idle
-SEARCH_SHARE = 0.5
+SEARCH_SHARE = 0.35
 # below this a subgraph may be fastest as TVM leaves it: starting threads costs more than it saves
 SMALL_FLOPS = 1e6
 # an untrained model's evolution is wasted time; so many samples of its family make it worth it
@@ -75,9 +75,9 @@ class Rounds:
         database: Any,
         cost_model: Any,
         clock: Clock,
-        max_trials: int | None,
-        max_trials_per_task: int | None,
-        on_measured: Callable[[TaskState, list[Measured]], None],
+        max_trials: int | None = None,
+        max_trials_per_task: int | None = None,
+        on_measured: Callable[[TaskState, list[Measured]], None] = lambda _state, _done: None,
     ) -> None:
         self.builder = builder
         self.runner = runner
@@ -89,7 +89,7 @@ class Rounds:
         self.on_measured = on_measured
         self.trials = 0
         self._build_times = BuildTimes()
-        self._states = list(states)
+        self.states = list(states)
         self._contexts = dict(zip(map(id, states), contexts, strict=True))
         self._proposals = {
             key: Proposals(context, database, cost_model, max_trials_per_task)
@@ -104,8 +104,8 @@ class Rounds:
 
     def typical_trial_s(self) -> float:
         """Wall-clock seconds that a candidate of this run has cost on average; 0 before any."""
-        spent = sum(s.seconds for s in self._states)
-        tried = sum(s.trials for s in self._states)
+        spent = sum(s.seconds for s in self.states)
+        tried = sum(s.trials for s in self.states)
         return spent / tried if tried else 0.0
 
     def plan(self, state: TaskState, kind: str, count: int) -> Plan:

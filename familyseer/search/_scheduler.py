@@ -8,6 +8,7 @@ from typing import Any
 from familyseer.families import form_families
 from familyseer.search._clock import Clock
 from familyseer.search._loop import BudgetLoop, Round
+from familyseer.search._rounds import Rounds
 from familyseer.search._task import TaskState
 from familyseer.subgraphs import Subgraph, subgraph_key
 from familyseer.tvm_env import load_tvm
@@ -125,7 +126,7 @@ class FamilyTaskScheduler(_PyTaskScheduler):
                     [m.runner_result for m in done],
                 )
 
-        loop = BudgetLoop(
+        rounds = Rounds(
             self.states,
             contexts,
             builder=builder,
@@ -135,10 +136,9 @@ class FamilyTaskScheduler(_PyTaskScheduler):
             clock=self.clock or Clock(self.budget_s),
             max_trials=int(max_trials_global),
             max_trials_per_task=int(max_trials_per_task),
-            round_trials=int(num_trials_per_iter),
-            on_round=self.on_round,
             on_measured=call_back,
         )
+        loop = BudgetLoop(rounds, round_trials=int(num_trials_per_iter), on_round=self.on_round)
         self.stopped_by = loop.run()
 
     def next_task_id(self) -> int:

@@ -1,0 +1,88 @@
+"""Candidates come from TVM's own design space; none is proposed twice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from familyseer.search._proposals import Proposals, new_context
+from familyseer.subgraphs import Subgraph, subgraph_key
+from familyseer.tvm_env import load_tvm
+
+
+@pytest.fixture
+def model() -> Any:
+    from costmodels import FamilyCostModel
+
+    return FamilyCostModel()
+
+
+def proposals_for(subgraph: Subgraph, cpu: Any, model: Any) -> Proposals:
+    ms = load_tvm(intrinsics=True).s_tir.meta_schedule
+    context = new_context(subgraph, cpu, seed=0, threads=1)
+    return Proposals(context, ms.database.MemoryDatabase(), model, None)
+
+
+def scripts(schedules: list[Any]) -> list[str]:
+    return [sch.mod.script() for sch in schedules]
+
+
+def test_no_candidate_is_proposed_twice(cpu: Any, make_dense: Any, model: Any) -> None:
+    proposals = proposals_for(make_dense(), cpu, model)
+    seen: list[str] = []
+    for evolve in (False, True, True):
+        schedules, scores = proposals.propose(6, elite=[], evolve=evolve, time_for_search_s=0.2)
+        assert 0 < len(schedules) <= 6
+        assert len(scores) == len(schedules)
+        seen += scripts(schedules)
+    assert len(set(seen)) == len(seen)
+    proposals.close()
+
+
+def test_a_sample_comes_best_predicted_first(cpu: Any, make_dense: Any, model: Any) -> None:
+    proposals = proposals_for(make_dense(), cpu, model)
+    _, scores = proposals.propose(6, elite=[], evolve=False, time_for_search_s=0.2)
+    assert np.all(np.diff(scores) <= 0)
+    assert scores[0] > scores[-1]
+
+
+def test_what_was_not_measured_may_be_proposed_again(cpu: Any, make_dense: Any, model: Any) -> None:
+    proposals = proposals_for(make_dense(), cpu, model)
+    schedules, _ = proposals.propose(4, elite=[], evolve=False, time_for_search_s=0.2)
+    assert proposals._unseen(schedules, 4, mark=False) == []
+    proposals.forget(schedules)
+    assert len(proposals._unseen(schedules, 4, mark=False)) == 4
+
+
+def test_a_tiny_space_is_known_to_be_used_up(cpu: Any, model: Any) -> None:
+    tvm = load_tvm(intrinsics=True)
+    a = tvm.te.placeholder((8,), name="A")
+    b = tvm.te.compute((8,), lambda i: a[i] + 1.0, name="B")
+    func = tvm.te.create_prim_func([a, b]).with_attr("global_symbol", "main")
+    mod = tvm.IRModule({"main": func})
+    proposals = proposals_for(Subgraph(0, subgraph_key(mod), "add", mod, 1, 8.0), cpu, model)
+    first, _ = proposals.propose(8, elite=[], evolve=False, time_for_search_s=0.2)
+    assert 0 < len(first) < 8
+    assert proposals.used_up
+    assert proposals.propose(8, elite=[], evolve=False, time_for_search_s=0.2)[0] == []
+
+
+def test_a_strategy_of_the_users_own_is_asked_as_it_is(
+    cpu: Any, make_dense: Any, model: Any
+) -> None:
+    ms = load_tvm(intrinsics=True).s_tir.meta_schedule
+    subgraph = make_dense()
+    context = ms.TuneContext(
+        mod=subgraph.mod,
+        target=cpu,
+        space_generator="post-order-apply",
+        search_strategy="replay-trace",
+        rand_state=1,
+        num_threads=1,
+    )
+    proposals = Proposals(context, ms.database.MemoryDatabase(), model, 16)
+    schedules, scores = proposals.propose(4, elite=[], evolve=True, time_for_search_s=0.2)
+    assert len(schedules) == len(scores) == 4
+    proposals.close()

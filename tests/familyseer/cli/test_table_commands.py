@@ -98,11 +98,13 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[CompareOptions]:
 
     def compare(options: CompareOptions) -> dict[str, Any]:
         asked.append(options)
-        run_of = {"seed": 0, "untuned_us": 282e3, "trials": 40, "elapsed_s": 60.0}
+        run_of = {"seed": 0, "untuned_us": 282e3, "trials": 40, "elapsed_s": 60.0, "subgraphs": 3}
+        done = {"first_pass_finished": True, "covered": 3}
+        cut_short = {"first_pass_finished": False, "covered": 2}
         return {
             "runs": [
-                {"tuner": "familyseer", "tuned_us": 141e3, "speedup": 2.0, **run_of},
-                {"tuner": "random", "tuned_us": None, "speedup": None, **run_of},
+                {"tuner": "familyseer", "tuned_us": 141e3, "speedup": 2.0, **done, **run_of},
+                {"tuner": "random", "tuned_us": None, "speedup": None, **cut_short, **run_of},
             ],
             "reach": [
                 {
@@ -112,6 +114,7 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[CompareOptions]:
                     "reached": 1,
                     "time_s": 20.0,
                     "time_ratio": 3.0,
+                    "trial_ratio": 2.0,
                 },
                 {
                     "tuner": "random",
@@ -120,6 +123,7 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[CompareOptions]:
                     "reached": 0,
                     "time_s": None,
                     "time_ratio": None,
+                    "trial_ratio": None,
                 },
             ],
         }
@@ -155,11 +159,11 @@ def test_compare_shows_a_row_a_run_and_who_was_as_good_sooner(
 ) -> None:
     lines = run("compare", "nets/mlp.v2.onnx", "--budget", "1m").stdout.splitlines()
     assert [" ".join(line.split()) for line in lines[1:]] == [
-        "familyseer 0 282 ms 141 ms 2.00x 40 1m",
-        "random 0 282 ms - - 40 1m",
+        "familyseer 0 282 ms 141 ms 2.00x 40 done 1m",
+        "random 0 282 ms - - 40 2 of 3 1m",
         "",
-        "tuner reaches the end of rounds after sooner",
-        "familyseer random 1 of 1 20s 3.00x",
+        "tuner reaches the end of rounds after sooner fewer trials",
+        "familyseer random 1 of 1 20s 3.00x 2.00x",
         "",
         "runs and curves are in out/compare-mlp.v2",
     ]

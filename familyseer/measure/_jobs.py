@@ -34,7 +34,7 @@ class RunPlan:
     """
 
     repeats: int = 3
-    repeat_ms: float = 10.0
+    repeat_ms: float = 6.0
     cutoff_s: float | None = None
     margin: float = 1.25
 

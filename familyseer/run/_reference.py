@@ -17,7 +17,7 @@ from familyseer.measure._measure import OutOfTimeError, await_future
 from familyseer.models import LoadedModel, example_inputs
 from familyseer.search import Clock
 
-UNTUNED_REPEATS = 3
+UNTUNED_REPEATS = 2
 # the untuned library may be slow; this share of the budget is the most that timing it may take
 UNTUNED_SHARE = 0.05
 

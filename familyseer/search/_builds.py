@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Iterable
 
 # a candidate whose build takes this many times the usual is rarely fast, and its round waits
-PATIENCE = 5.0
-LEAST_S = 1.0
+PATIENCE = 4.0
+LEAST_S = 0.7
 FIRST_LIMIT_S = 8.0
 SHARE_OF_LEFT = 0.05
 

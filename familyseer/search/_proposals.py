@@ -175,7 +175,7 @@ class Proposals:
         per_trace = self.seconds_per_trace or 2e-3
         wanted = seconds / (per_trace * (GENERATIONS + 1))
         fitting = [p for p in POPULATIONS if p <= wanted]
-        return max(fitting[-1] if fitting else POPULATIONS[0], 2 * count)
+        return max(fitting[-1] if fitting else POPULATIONS[0], count + count // 2)
 
     def _search(self, population: int) -> Any:
         if population not in self._searches:

@@ -24,7 +24,7 @@ def tune_relax(
     op_names: list[str] | None = None,
     *,
     budget_s: float | None = None,
-    families: str = "graph",
+    families: str = "op",
     num_trials_per_iter: int = 16,
     builder: Any = "warm",
     runner: Any = "warm",

@@ -39,7 +39,7 @@ class TuneOptions:
     target: str | None = None
     budget_s: float | None = None
     trials: int | None = None
-    families: str = "graph"
+    families: str = "op"
     seed: int = 0
     workers: int | None = None
     resume: bool = False

@@ -12,7 +12,7 @@ from familyseer.duration import parse_duration
 from familyseer.errors import UserError
 
 # as familyseer.families.METHODS, which would import networkx for the help
-FAMILY_METHODS = ("graph", "op", "sequence", "none")
+FAMILY_METHODS = ("op", "sequence", "graph", "none")
 
 _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 

@@ -21,14 +21,14 @@ from familyseer.families._words import (
 )
 from familyseer.subgraphs import Subgraph
 
-METHODS = ("graph", "op", "sequence", "none")
+METHODS = ("op", "sequence", "graph", "none")
 
 Namer = Callable[[Sequence[StructuralFeatures]], str]
 
 
 def form_families(
     subgraphs: Sequence[Subgraph],
-    method: str = "graph",
+    method: str = "op",
     *,
     link_above: float = LINK_ABOVE,
     seed: int = 0,

@@ -72,7 +72,7 @@ class FamilyTaskScheduler(_PyTaskScheduler):
     def __init__(
         self,
         *,
-        families: str = "graph",
+        families: str = "op",
         budget_s: float | None = None,
         clock: Clock | None = None,
         on_round: Callable[[Round], None] = lambda _: None,

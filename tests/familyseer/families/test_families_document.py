@@ -21,7 +21,7 @@ from familyseer.subgraphs import Subgraph
 
 @pytest.fixture
 def document(model: list[Subgraph]) -> dict[str, Any]:
-    return families_json(form_families(model), model, "graph")
+    return families_json(form_families(model, "graph"), model, "graph")
 
 
 def test_what_is_written_is_read_back(
@@ -29,7 +29,7 @@ def test_what_is_written_is_read_back(
 ) -> None:
     path = tmp_path / "families.json"
     path.write_text(json.dumps(document))
-    assert load_families(path) == ("graph", form_families(model))
+    assert load_families(path) == ("graph", form_families(model, "graph"))
     assert json.loads(path.read_text()) == document
 
 

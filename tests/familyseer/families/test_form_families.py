@@ -61,7 +61,7 @@ def test_graph_puts_like_schedules_together_whatever_their_size(model: list[Subg
 
 def test_graph_separates_element_types(tir: Any) -> None:
     subgraphs = tir.subgraphs(tir.matmul(), tir.matmul(dtype="int8", epilogue="add"))
-    names = {family.name for family in form_families(subgraphs)}
+    names = {family.name for family in form_families(subgraphs, "graph")}
     assert names == {"matmul-float32", "matmul-int8"}
 
 
@@ -69,26 +69,26 @@ def test_graph_lets_what_only_streams_its_tensors_share_a_family(tir: Any) -> No
     data = tir.te.placeholder((64, 128), name="data")
     other = tir.te.placeholder((64, 128), name="other")
     total = tir.tir(data, other, tir.topi.add(data, other))
-    (family,) = form_families(tir.subgraphs(total, tir.transpose()))
+    (family,) = form_families(tir.subgraphs(total, tir.transpose()), "graph")
     assert family.name == "elementwise"
 
 
 def test_graph_names_a_family_of_several_windows_for_none_of_them(tir: Any) -> None:
     subgraphs = tir.subgraphs(tir.conv(kernel=3), tir.conv(kernel=5))
-    assert [family.name for family in form_families(subgraphs)] == ["conv2d-kxk"]
+    assert [family.name for family in form_families(subgraphs, "graph")] == ["conv2d-kxk"]
 
 
 def test_what_else_is_in_the_model_does_not_change_a_family(tir: Any) -> None:
     convs = [tir.conv(c, 2 * c, s) for c, s in ((16, 56), (32, 28), (64, 14), (128, 7))]
-    alone = form_families(tir.subgraphs(*convs))
+    alone = form_families(tir.subgraphs(*convs), "graph")
     products = [tir.matmul(m, n) for m in (16, 64, 256) for n in (64, 512)]
-    beside = form_families(tir.subgraphs(*convs, *products))
+    beside = form_families(tir.subgraphs(*convs, *products), "graph")
     assert [f.members for f in alone] == [(0, 1, 2, 3)]
     assert (0, 1, 2, 3) in [f.members for f in beside]
 
 
 def test_a_higher_threshold_makes_more_families(model: list[Subgraph]) -> None:
-    assert len(form_families(model, link_above=0.999)) > len(form_families(model))
+    assert len(form_families(model, "graph", link_above=0.999)) > len(form_families(model, "graph"))
 
 
 def test_op_puts_all_convolutions_together(model: list[Subgraph]) -> None:
@@ -123,7 +123,7 @@ def test_equal_subgraphs_get_names_of_their_own(tir: Any) -> None:
 
 def test_the_reason_tells_the_shared_features(tir: Any) -> None:
     subgraphs = tir.subgraphs(tir.conv(16, 32), tir.conv(64, 32))
-    (family,) = form_families(subgraphs)
+    (family,) = form_families(subgraphs, "graph")
     assert family.reason == (
         "3x3 2d convolutions, float32, multiply-add over a sliding window x 16 to 64 channels, "
         "padded input, fused add+relu."
@@ -135,7 +135,7 @@ def test_no_subgraphs_make_no_families() -> None:
 
 
 def test_an_unknown_method_is_refused(model: list[Subgraph]) -> None:
-    with pytest.raises(UserError, match="'hash' is unknown, expected one of graph, op, sequence"):
+    with pytest.raises(UserError, match="'hash' is unknown, expected one of op, sequence, graph"):
         form_families(model, "hash")
 
 

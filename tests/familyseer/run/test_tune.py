@@ -88,7 +88,7 @@ def test_families_and_cost_models_are_left(tuned: tuple[Path, dict[str, Any], fl
 
     out, summary, _ = tuned
     method, families = load_families(out / "families.json")
-    assert method == "graph"
+    assert method == "op"
     assert sum(len(f.members) for f in families) == summary["subgraphs"]
     model = FamilyCostModel()
     model.load(str(out / "costmodels"))

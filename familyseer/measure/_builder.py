@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import math
 import shutil
 import tempfile
@@ -80,6 +81,7 @@ def describe_failure(what: str, error: BaseException) -> str:
     """One text for a record: what failed, and the last line of why."""
     lines = str(error).strip().splitlines()
     reason = lines[-1] if lines else ""
-    if isinstance(error, TimeoutError):
+    # before Python 3.11 the futures' TimeoutError is a class of its own
+    if isinstance(error, (TimeoutError, concurrent.futures.TimeoutError)):
         reason = "took longer than its time limit"
     return f"{what} failed: {type(error).__name__}: {reason}"

@@ -131,8 +131,9 @@ class WorkerPool:
     ) -> Future[Any]:
         """Calls ``function(*args)`` in a worker; the function must be importable by name.
 
-        The future raises `concurrent.futures.TimeoutError` when the call took longer than `timeout_s` once started
-        (the worker is killed), and `pebble.ProcessExpired` when its process died.
+        The future raises `concurrent.futures.TimeoutError` when the call took longer than
+        `timeout_s` once started (the worker is killed), and `pebble.ProcessExpired` when its
+        process died.
         """
         future: Future[Any] = self._pool.schedule(function, args=list(args), timeout=timeout_s)
         return future

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from familyseer.compare._ledger import Ledger
+from familyseer.measure._measure import median_run_s
 from familyseer.subgraphs import subgraph_key
 from familyseer.tvm_env import load_tvm
 
@@ -71,8 +72,7 @@ class _Runner(_PyRunner):
             futures.append(future)
             result = future.result()
             mod = self.builder.mods.pop(str(one.artifact_path), None)
-            times = [float(s) for s in result.run_secs or []]
-            run_s = sorted(times)[len(times) // 2] if times else float("inf")
+            run_s = median_run_s(result.run_secs) if result.run_secs else float("inf")
             self.ledger.record(self.model.current, mod, run_s)
         return futures
 

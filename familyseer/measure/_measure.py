@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -117,7 +118,7 @@ def measure(
             continue
         result = by_path[builder_result.artifact_path]
         if result is not None:
-            run_s = math.inf if result.error_msg is not None else _median(result.run_secs)
+            run_s = math.inf if result.error_msg is not None else median_run_s(result.run_secs)
             measured.append(Measured(candidate, builder_result, result, run_s, build_s))
         shutil.rmtree(os.path.dirname(str(builder_result.artifact_path)), ignore_errors=True)
     return measured, turned - began, time.monotonic() - turned
@@ -179,9 +180,6 @@ def device_type(target: Any) -> str:
     return "cpu" if kind in ("llvm", "c") else kind
 
 
-def _median(run_secs: Any) -> float:
-    ordered = sorted(float(s) for s in run_secs)
-    middle = len(ordered) // 2
-    if len(ordered) % 2:
-        return ordered[middle]
-    return 0.5 * (ordered[middle - 1] + ordered[middle])
+def median_run_s(run_secs: Any) -> float:
+    """The seconds that a candidate is judged by: the median of its repeats."""
+    return statistics.median(float(s) for s in run_secs)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from familyseer.export._compile import FAILED_S
+from familyseer.measure._measure import median_run_s
 from familyseer.search import TaskState
 from familyseer.search._task import ELITE
 from familyseer.subgraphs import subgraph_key
@@ -33,7 +34,7 @@ def restore(states: list[TaskState], database: Any, cost_model: Any, models: Pat
             continue
         workload = database.commit_workload(mod)
         for record in database.get_top_k(workload, ELITE):
-            run_s = float(sorted(float(s) for s in record.run_secs)[len(record.run_secs) // 2])
+            run_s = median_run_s(record.run_secs)
             if run_s >= FAILED_S:
                 continue
             schedule = tvm.s_tir.Schedule(mod)

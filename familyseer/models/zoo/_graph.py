@@ -66,6 +66,13 @@ class GraphBuilder:
         )
         return result
 
+    def split(self, x: str, sizes: Sequence[int], axis: int) -> list[str]:
+        """Consecutive pieces of the given extents along an axis."""
+        results = [self._fresh("Split") for _ in sizes]
+        inputs = [x, self.constant(list(sizes))]
+        self._nodes.append(helper.make_node("Split", inputs, results, name=results[0], axis=axis))
+        return results
+
     def weight(
         self, role: str, shape: tuple[int, ...], values: Distribution, *, trainable: bool = True
     ) -> str:
@@ -182,6 +189,12 @@ class GraphBuilder:
         """N x C x H x W to N x C."""
         return self.op("Flatten", self.op("GlobalAveragePool", x), axis=1)
 
+    def channel_shuffle(self, x: str, channels: int, groups: int, extent: int) -> str:
+        """Interleave the groups of the channels of an N x channels x extent x extent value."""
+        split = self.constant([0, groups, channels // groups, extent, extent])
+        turned = self.op("Transpose", self.op("Reshape", x, split), perm=[0, 2, 1, 3, 4])
+        return self.op("Reshape", turned, self.constant([0, channels, extent, extent]))
+
     def relu(self, x: str) -> str:
         """max(x, 0)."""
         return self.op("Relu", x)
@@ -216,7 +229,11 @@ class GraphBuilder:
 
     def embedding(self, ids: str, rows: int, hidden: int) -> str:
         """Rows of a rows x hidden table, picked by int64 ids."""
-        return self.op("Gather", self.weight("embedding", (rows, hidden), Normal(1.0)), ids, axis=0)
+        return self.op("Gather", self.learned("embedding", (rows, hidden)), ids, axis=0)
+
+    def learned(self, role: str, shape: tuple[int, ...], *, std: float = 1.0) -> str:
+        """A weight that is itself a value of the network: a table, a token, position offsets."""
+        return self.weight(role, shape, Normal(std))
 
     def layer_norm(self, x: str, hidden: int, *, epsilon: float = 1e-12) -> str:
         """LayerNorm over the last axis."""

@@ -10,7 +10,9 @@ from familyseer.models.zoo.bert import bert_small
 from familyseer.models.zoo.mlp import mlp
 from familyseer.models.zoo.mobilenet import mobilenetv2_half
 from familyseer.models.zoo.resnet import resnet18
+from familyseer.models.zoo.shufflenet import shufflenetv2_half
 from familyseer.models.zoo.squeezenet import squeezenet
+from familyseer.models.zoo.vit import vit_tiny
 
 # takes a GraphBuilder and the names of the card's inputs; declares its own outputs
 Draw = Callable[..., None]
@@ -35,8 +37,8 @@ def _tokens(sequence: int, vocabulary: int) -> tuple[InputSpec, ...]:
     )
 
 
-# parameter counts are the published ones where there is one: torchvision's for the image networks,
-# BERT-Mini's for bert_small
+# parameter counts are the published ones where there is one: torchvision's for the convolutional
+# networks, timm's for vit_tiny, BERT-Mini's for bert_small
 _NETWORKS = (
     Network(
         ModelCard(
@@ -54,6 +56,19 @@ _NETWORKS = (
     Network(
         ModelCard("mobilenetv2_0.5", "MobileNetV2, half width, ImageNet head", 1_968_680, _IMAGE),
         mobilenetv2_half,
+    ),
+    Network(
+        ModelCard("shufflenetv2_0.5", "ShuffleNetV2, half width, ImageNet head", 1_366_792, _IMAGE),
+        shufflenetv2_half,
+    ),
+    Network(
+        ModelCard(
+            "vit_tiny",
+            "vision transformer, 12 layers, hidden 192, 16 x 16 patches (ViT-Ti/16)",
+            5_717_416,
+            _IMAGE,
+        ),
+        vit_tiny,
     ),
     Network(
         ModelCard(

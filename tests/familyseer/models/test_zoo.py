@@ -38,6 +38,8 @@ def trainable_parameters(model: onnx.ModelProto) -> int:
         ("squeezenet", 1_235_496),
         ("resnet18", 11_689_512),
         ("mobilenetv2_0.5", 1_968_680),
+        ("shufflenetv2_0.5", 1_366_792),
+        ("vit_tiny", 5_717_416),
         ("bert_small", 11_170_560),
     ],
 )

@@ -199,6 +199,10 @@ class GraphBuilder:
         """max(x, 0)."""
         return self.op("Relu", x)
 
+    def silu(self, x: str) -> str:
+        """x sigmoid(x), written out as exporters write it."""
+        return self.op("Mul", x, self.op("Sigmoid", x))
+
     def relu6(self, x: str) -> str:
         """min(max(x, 0), 6)."""
         return self.op("Clip", x, self.constant(0.0), self.constant(6.0))
@@ -247,17 +251,32 @@ class GraphBuilder:
         gate = self.add(erf, self.constant(1.0))
         return self.op("Mul", self.op("Mul", x, gate), self.constant(0.5))
 
-    def attention(self, x: str, hidden: int, heads: int, *, bias: str | None = None) -> str:
+    def gelu_tanh(self, x: str) -> str:
+        """x/2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), written out as exporters write it."""
+        cube = self.op("Mul", x, self.op("Mul", x, x))
+        inner = self.add(x, self.op("Mul", cube, self.constant(0.044715)))
+        tanh = self.op("Tanh", self.op("Mul", inner, self.constant(math.sqrt(2 / math.pi))))
+        gate = self.add(tanh, self.constant(1.0))
+        return self.op("Mul", self.op("Mul", x, gate), self.constant(0.5))
+
+    def attention(
+        self, x: str, hidden: int, heads: int, *, bias: str | None = None, joint: bool = False
+    ) -> str:
         """Multi-head self-attention over batch x sequence x hidden, output projection included.
 
         ``bias`` is added to the scores (batch x heads x sequence x sequence, or what broadcasts to
-        it): 0 where a position may be attended to, very negative where not.
+        it): 0 where a position may be attended to, very negative where not. ``joint`` makes query,
+        key and value with one projection.
         """
         head = hidden // heads
-        query = self._heads(self.linear(x, hidden, hidden), heads, head, [0, 2, 1, 3])
+        if joint:
+            projected = iter(self.split(self.linear(x, hidden, 3 * hidden), [hidden] * 3, axis=2))
+        else:
+            projected = (self.linear(x, hidden, hidden) for _ in range(3))
+        query = self._heads(next(projected), heads, head, [0, 2, 1, 3])
         # the key leaves its transpose already turned, as exporters do it: one transpose, not two
-        key = self._heads(self.linear(x, hidden, hidden), heads, head, [0, 2, 3, 1])
-        value = self._heads(self.linear(x, hidden, hidden), heads, head, [0, 2, 1, 3])
+        key = self._heads(next(projected), heads, head, [0, 2, 3, 1])
+        value = self._heads(next(projected), heads, head, [0, 2, 1, 3])
         scores = self.op("Div", self.op("MatMul", query, key), self.constant(math.sqrt(head)))
         if bias is not None:
             scores = self.add(scores, bias)

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 from familyseer.models.specs import InputSpec, ModelCard
 from familyseer.models.zoo.bert import bert_small
+from familyseer.models.zoo.efficientnet import efficientnet_b0
+from familyseer.models.zoo.gpt2 import gpt2_small
 from familyseer.models.zoo.mlp import mlp
 from familyseer.models.zoo.mobilenet import mobilenetv2_half
-from familyseer.models.zoo.resnet import resnet18
+from familyseer.models.zoo.mobilenet_v1 import mobilenet_half
+from familyseer.models.zoo.resnet import resnet18, resnet50
 from familyseer.models.zoo.shufflenet import shufflenetv2_half
 from familyseer.models.zoo.squeezenet import squeezenet
 from familyseer.models.zoo.vit import vit_tiny
@@ -53,6 +56,11 @@ _NETWORKS = (
         ModelCard("squeezenet", "SqueezeNet 1.1, ImageNet head", 1_235_496, _IMAGE), squeezenet
     ),
     Network(ModelCard("resnet18", "ResNet-18 (v1), ImageNet head", 11_689_512, _IMAGE), resnet18),
+    Network(ModelCard("resnet50", "ResNet-50 (v1), ImageNet head", 25_557_032, _IMAGE), resnet50),
+    Network(
+        ModelCard("mobilenet_0.5", "MobileNet (v1), half width, ImageNet head", 1_331_592, _IMAGE),
+        mobilenet_half,
+    ),
     Network(
         ModelCard("mobilenetv2_0.5", "MobileNetV2, half width, ImageNet head", 1_968_680, _IMAGE),
         mobilenetv2_half,
@@ -60,6 +68,10 @@ _NETWORKS = (
     Network(
         ModelCard("shufflenetv2_0.5", "ShuffleNetV2, half width, ImageNet head", 1_366_792, _IMAGE),
         shufflenetv2_half,
+    ),
+    Network(
+        ModelCard("efficientnet_b0", "EfficientNet-B0, ImageNet head", 5_288_548, _IMAGE),
+        efficientnet_b0,
     ),
     Network(
         ModelCard(
@@ -78,6 +90,15 @@ _NETWORKS = (
             _tokens(128, 30522),
         ),
         bert_small,
+    ),
+    Network(
+        ModelCard(
+            "gpt2_small",
+            "GPT-2 decoder, 4 layers, hidden 256, 64 tokens, vocabulary 4096",
+            4_224_512,
+            (InputSpec("input_ids", (1, 64), "int64", index_bound=4096),),
+        ),
+        gpt2_small,
     ),
 )
 

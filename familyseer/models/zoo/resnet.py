@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from familyseer.models.zoo._graph import GraphBuilder
+
+# draws one residual block on a value: its channels, the block's width and its stride
+Block: TypeAlias = "Callable[[GraphBuilder, str, int, int, int], str]"
 
 # a fixed BatchNorm does not renormalise the sum of a block and its shortcut; a faint residual
 # branch keeps deep stacks from growing
@@ -14,22 +18,45 @@ _BRANCH_GAIN = 0.25
 
 def resnet18(g: GraphBuilder, image: str) -> None:
     """1 x 3 x 224 x 224 to 1 x 1000, basic blocks, 2-2-2-2."""
+    _resnet(g, image, (2, 2, 2, 2), _basic_block, expansion=1)
+
+
+def resnet50(g: GraphBuilder, image: str) -> None:
+    """1 x 3 x 224 x 224 to 1 x 1000, bottleneck blocks, 3-4-6-3."""
+    _resnet(g, image, (3, 4, 6, 3), _bottleneck, expansion=4)
+
+
+def _resnet(
+    g: GraphBuilder, image: str, blocks: Sequence[int], draw: Block, *, expansion: int
+) -> None:
     x = g.relu(g.conv_bn(image, 3, 64, 7, stride=2))
     x = g.max_pool(x, 3, 2, padding=1)
     channels = 64
-    for stage, blocks in enumerate((2, 2, 2, 2)):
+    for stage, count in enumerate(blocks):
         width = 64 << stage
-        for block in range(blocks):
+        for block in range(count):
             stride = 2 if stage > 0 and block == 0 else 1
-            x = _basic_block(g, x, channels, width, stride)
-            channels = width
+            x = draw(g, x, channels, width, stride)
+            channels = width * expansion
     g.output("logits", g.classifier(g.global_average(x), channels, 1000), (1, 1000))
 
 
 def _basic_block(g: GraphBuilder, x: str, channels: int, width: int, stride: int) -> str:
     branch = g.relu(g.conv_bn(x, channels, width, 3, stride=stride))
     branch = g.conv_bn(branch, width, width, 3, gain=_BRANCH_GAIN)
-    shortcut = x
-    if stride != 1 or channels != width:
-        shortcut = g.conv_bn(x, channels, width, 1, stride=stride)
-    return g.relu(g.add(branch, shortcut))
+    return g.relu(g.add(branch, _shortcut(g, x, channels, width, stride)))
+
+
+def _bottleneck(g: GraphBuilder, x: str, channels: int, width: int, stride: int) -> str:
+    """The paper's own block, which strides in its first convolution; many later copies of the
+    network stride in the 3 x 3 (version 1.5)."""
+    branch = g.relu(g.conv_bn(x, channels, width, 1, stride=stride))
+    branch = g.relu(g.conv_bn(branch, width, width, 3))
+    branch = g.conv_bn(branch, width, 4 * width, 1, gain=_BRANCH_GAIN)
+    return g.relu(g.add(branch, _shortcut(g, x, channels, 4 * width, stride)))
+
+
+def _shortcut(g: GraphBuilder, x: str, channels: int, target: int, stride: int) -> str:
+    if stride == 1 and channels == target:
+        return x
+    return g.conv_bn(x, channels, target, 1, stride=stride)

@@ -1,4 +1,4 @@
-"""The XGBoost model of one family: boosted from the analytic estimate, early-stopped."""
+"""An XGBoost model of candidates, boosted from the analytic estimate and early-stopped."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class Training:
     rmse: float | None
 
 
-class FamilyBooster:
-    """Predicts labels of a family's candidates.
+class Booster:
+    """Predicts labels of the candidates of a family, or of all families.
 
     Trees correct a line fitted through the prior (XGBoost's base margin), so ten samples move the
     prior's ranking a little instead of replacing it by noise. Targets are the square roots of the
@@ -82,7 +82,7 @@ class FamilyBooster:
         *,
         seed: int,
         threads: int,
-    ) -> FamilyBooster:
+    ) -> Booster:
         """Trains from scratch on the samples that are not held out.
 
         Parameters
@@ -142,15 +142,16 @@ class FamilyBooster:
         )
         return cls(booster, intercept, slope, training)
 
-    def predict(self, rows: npt.NDArray[np.float32], prior: Array) -> Array:
-        """Predicted labels, shape (n,): positive, around 1 for a subgraph's best so far."""
+    def roots(self, rows: npt.NDArray[np.float32], prior: Array) -> Array:
+        """Predicted square roots of labels, shape (n,), around 1 for a subgraph's best so far."""
         root = self.booster.inplace_predict(
             rows, base_margin=self.intercept + self.slope * prior, predict_type="value"
         )
-        root = np.clip(np.nan_to_num(np.asarray(root, dtype=np.float64)), -5.0, 5.0)
-        # below the floor a decaying curve keeps the order and the sign
-        low = _FLOOR * np.exp(np.minimum(root / _FLOOR - 1.0, 0.0))
-        return np.square(np.where(root < _FLOOR, low, root))
+        return np.clip(np.nan_to_num(np.asarray(root, dtype=np.float64)), -5.0, 5.0)
+
+    def predict(self, rows: npt.NDArray[np.float32], prior: Array) -> Array:
+        """Predicted labels, shape (n,): positive, around 1 for a subgraph's best so far."""
+        return labels_of(self.roots(rows, prior))
 
     def to_bytes(self) -> bytes:
         """XGBoost's own universal binary JSON."""
@@ -159,7 +160,7 @@ class FamilyBooster:
     @classmethod
     def from_bytes(
         cls, raw: bytes, intercept: float, slope: float, training: Training, features: int
-    ) -> FamilyBooster:
+    ) -> Booster:
         """Reads what `to_bytes` wrote.
 
         Raises
@@ -178,6 +179,13 @@ class FamilyBooster:
         if length != features:
             raise ValueError(f"a model of {length} features: expected {features}")
         return cls(booster, intercept, slope, training)
+
+
+def labels_of(roots: Array) -> Array:
+    """Positive labels in the order of their predicted roots."""
+    # below the floor a decaying curve keeps the order and the sign
+    low = _FLOOR * np.exp(np.minimum(roots / _FLOOR - 1.0, 0.0))
+    return np.asarray(np.square(np.where(roots < _FLOOR, low, roots)))
 
 
 def _line(prior: Array, targets: Array) -> tuple[float, float]:

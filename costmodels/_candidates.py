@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from costmodels.features import STORE_LENGTH, Batch, aggregate
+from costmodels.features import FEATURE_LENGTH, STORE_LENGTH, Batch, aggregate
 from costmodels.prior import Hardware
 from familyseer.tvm_env import load_tvm
 
@@ -77,6 +77,21 @@ def hardware_of(target: tvm.target.Target) -> Hardware:
     )
 
 
+_Row = tuple[npt.NDArray[np.float32], float, bool]
+_FORGOTTEN: _Row = np.zeros(FEATURE_LENGTH, dtype=np.float32), -np.inf, False
+
+
+def _stack(rows: Sequence[_Row]) -> Batch:
+    if not rows:
+        nothing = np.zeros((0, FEATURE_LENGTH), dtype=np.float32)
+        return Batch(nothing, np.zeros(0), np.zeros(0, dtype=np.bool_))
+    return Batch(
+        np.stack([row for row, _, _ in rows]),
+        np.asarray([prior for _, prior, _ in rows], dtype=np.float64),
+        np.asarray([valid for _, _, valid in rows], dtype=np.bool_),
+    )
+
+
 class CandidateFeatures:
     """Extracts features of candidates and remembers them.
 
@@ -87,7 +102,7 @@ class CandidateFeatures:
     def __init__(self) -> None:
         tvm = load_tvm()
         self._extractor = tvm.s_tir.meta_schedule.feature_extractor.PerStoreFeature()
-        self._remembered: OrderedDict[tuple[bool, int], Stores] = OrderedDict()
+        self._remembered: OrderedDict[tuple[bool, int], _Row] = OrderedDict()
         self._hash = importlib.import_module("tvm_ffi").structural_hash
 
     def batch(self, context: Any, candidates: Sequence[Any], flops: float) -> Batch:
@@ -95,15 +110,23 @@ class CandidateFeatures:
         hardware = hardware_of(context.target)
         keys = [(hardware.is_gpu, self._identity(c)) for c in candidates]
         missing = {k: c for k, c in zip(keys, candidates, strict=True) if k not in self._remembered}
-        found = self._extract(context, list(missing.values()))
-        self._remembered.update(zip(missing, found, strict=True))
-        stores = []
+        if missing:
+            found = aggregate(self._extract(context, list(missing.values())), hardware, flops)
+            for i, key in enumerate(missing):
+                row = found.rows[i], float(found.prior[i]), bool(found.valid[i])
+                self._remembered[key] = row
+        rows = []
         for key in keys:
             self._remembered.move_to_end(key)
-            stores.append(self._remembered[key])
+            rows.append(self._remembered[key])
         while len(self._remembered) > _REMEMBERED:
             self._remembered.popitem(last=False)
-        return aggregate(stores, hardware, flops)
+        return _stack(rows)
+
+    def known(self, context: Any, digests: Sequence[int]) -> Batch:
+        """Features of candidates met before, by structural hash; invalid where forgotten."""
+        is_gpu = hardware_of(context.target).is_gpu
+        return _stack([self._remembered.get((is_gpu, digest), _FORGOTTEN) for digest in digests])
 
     def _identity(self, candidate: Any) -> int:
         try:

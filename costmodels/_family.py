@@ -7,7 +7,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from costmodels._booster import FamilyBooster
+from costmodels._booster import Booster, labels_of
+from costmodels._fusion import Fusion, mix
 from costmodels._samples import Samples
 from costmodels.features import Batch
 from costmodels.metrics import DecayingAccuracy, pair_counts
@@ -28,27 +29,48 @@ class Family:
 
     def __init__(self) -> None:
         self.samples = Samples()
-        self.booster: FamilyBooster | None = None
+        self.booster: Booster | None = None
         self.accuracy = DecayingAccuracy()
         self.booster_accuracy = DecayingAccuracy()
         self.prior_accuracy = DecayingAccuracy()
         self.accuracy_on: dict[str, DecayingAccuracy] = {}
+        self.fusion = Fusion()
         self.trained_at = 0
         self.train_seconds = 0.0
         self.trainings = 0
         self.fell = False
 
-    def score(self, batch: Batch) -> Array:
-        """Scores, shape (n,): above 0 and higher is better; 0 for a candidate without features."""
+    def score(self, batch: Batch, shared: Booster | None = None) -> Array:
+        """Scores, shape (n,): above 0 and higher is better; 0 for a candidate without features.
+
+        Parameters
+        ----------
+        shared
+            The model of all families, if there is one.
+        """
         scores = np.zeros(len(batch.valid))
         if batch.valid.any():
             rows, prior = batch.rows[batch.valid], batch.prior[batch.valid]
-            scores[batch.valid] = (
-                self.booster.predict(rows, prior)
-                if self.booster is not None and self.trusts_booster()
-                else _prior_score(prior)
-            )
+            roots = self.trusted_roots(rows, prior, shared)
+            scores[batch.valid] = _prior_score(prior) if roots is None else labels_of(roots)
         return scores
+
+    def trusted_roots(
+        self, rows: npt.NDArray[np.float32], prior: Array, shared: Booster | None
+    ) -> Array | None:
+        """Predicted square roots of labels, shape (n,); None while the prior is better."""
+        return self._roots(rows, prior, shared) if self.trusts_booster() else None
+
+    def _roots(
+        self, rows: npt.NDArray[np.float32], prior: Array, shared: Booster | None
+    ) -> Array | None:
+        if self.booster is None:
+            return None if shared is None else shared.roots(rows, prior)
+        own = self.booster.roots(rows, prior)
+        weight = self.fusion.weight
+        if shared is None or weight == 1.0:
+            return own
+        return mix(shared.roots(rows, prior), own, weight)
 
     def trusts_booster(self) -> bool:
         """Whether the booster predicted at least about as well as the prior alone would have."""
@@ -57,7 +79,18 @@ class Family:
             return True
         return booster >= prior - _PRIOR_LEAD / math.sqrt(self.prior_accuracy.total)
 
-    def learn(self, key: str, batch: Batch, seconds: Array, *, seed: int, threads: int) -> None:
+    def learn(
+        self,
+        key: str,
+        batch: Batch,
+        seconds: Array,
+        *,
+        seed: int,
+        threads: int,
+        shared: Booster | None = None,
+        own: bool = True,
+        scores: Array | None = None,
+    ) -> None:
         """Judges the predictions for a batch of one subgraph, keeps it, trains if that pays.
 
         Parameters
@@ -70,21 +103,32 @@ class Family:
             Shape (n,), infinite for a failure.
         seed, threads
             Of the training.
+        shared
+            The model of all families, if there is one.
+        own
+            Whether the family has a model of its own.
+        scores
+            Shape (n,), what was predicted of them; by default what the boosters say.
         """
         valid = batch.valid
+        if scores is None:
+            scores = self.score(batch, shared)
+        scores = scores[valid]
         rows, prior, seconds = batch.rows[valid], batch.prior[valid], seconds[valid]
         if len(seconds) == 0:
             return
         before = self.accuracy.value
-        scores = self.score(Batch(rows, prior, np.ones(len(rows), dtype=np.bool_)))
         now = self.accuracy.add(scores, seconds)
         self.accuracy_on.setdefault(key, DecayingAccuracy()).add(scores, seconds)
-        if self.booster is not None:
-            self.booster_accuracy.add(self.booster.predict(rows, prior), seconds)
+        roots = self._roots(rows, prior, shared)
+        if roots is not None:
+            self.booster_accuracy.add(roots, seconds)
             self.prior_accuracy.add(prior, seconds)
             self.fell = now is not None and before is not None and now < before - _FALLEN
+        if self.booster is not None and shared is not None:
+            self.fusion.judge(shared.roots(rows, prior), self.booster.roots(rows, prior), seconds)
         self.samples.add(key, rows, prior, seconds)
-        if self._pays():
+        if own and self._pays():
             self.train(seed=seed, threads=threads)
 
     def _pays(self) -> bool:
@@ -100,7 +144,7 @@ class Family:
         samples, labels = self.samples, self.samples.labels()
         if not labels.any():
             return
-        self.booster = FamilyBooster.fit(
+        self.booster = Booster.fit(
             samples.rows,
             samples.prior,
             labels,

@@ -67,6 +67,13 @@ class Samples:
         self.seconds = np.concatenate([self.seconds, seconds])
         self.owner = np.concatenate([self.owner, owner])
 
+    def of(self, key: str) -> tuple[npt.NDArray[np.float32], Array, Array]:
+        """Rows, priors and seconds of one subgraph's candidates."""
+        if key not in self.keys:
+            return _no_rows(), _no_numbers(), _no_numbers()
+        mine = self.owner == self.keys.index(key)
+        return self.rows[mine], self.prior[mine], self.seconds[mine]
+
     def take(self, key: str) -> tuple[npt.NDArray[np.float32], Array, Array]:
         """Removes a subgraph's candidates and gives their rows, priors and seconds."""
         if key not in self.keys:

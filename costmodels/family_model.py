@@ -18,7 +18,8 @@ from costmodels._candidates import (
 )
 from costmodels._family import Family
 from costmodels.features import Batch
-from costmodels.store import load_families, save_families
+from costmodels.learner import Learner
+from costmodels.store import load_learner, save_learner
 from familyseer.tvm_env import load_tvm
 
 _tvm = load_tvm()
@@ -48,6 +49,9 @@ class FamilyCostModel(_PyCostModel):
         predictions.
     num_threads
         Of trainings on thousands of samples; by default those this process may run on, at most 8.
+    shared, own, local
+        Whether there is a model of all families, one a family, and one of a subgraph's own
+        measurements beside those; see `costmodels.learner`.
     """
 
     def __init__(
@@ -57,29 +61,26 @@ class FamilyCostModel(_PyCostModel):
         family_of: Callable[[Any], str] | None = None,
         seed: int = 0,
         num_threads: int | None = None,
+        shared: bool = True,
+        own: bool = True,
+        local: bool = True,
     ) -> None:
         super().__init__()
-        self._assigned = dict(families or {})
+        self.learner = Learner(
+            families,
+            seed=seed,
+            threads=num_threads or min(_usable_cores(), _MOST_THREADS),
+            shared=shared,
+            own=own,
+            local=local,
+        )
         self._family_of = family_of or anchor_name
-        self._seed = seed
-        self._threads = num_threads or min(_usable_cores(), _MOST_THREADS)
-        self._families: dict[str, Family] = {}
         self._flops: dict[str, float] = {}
         self._features = CandidateFeatures()
 
     def assign(self, key: str, family: str) -> None:
         """Puts a subgraph into a family, from its next result on with what was measured of it."""
-        before = self._families.get(self._assigned.get(key, ""))
-        self._assigned[key] = family
-        after = self._family(family)
-        if before is None or before is after:
-            return
-        rows, prior, seconds = before.samples.take(key)
-        if len(seconds):
-            after.samples.add(key, rows, prior, seconds)
-            before.trained_at = after.trained_at = 0
-        if key in before.accuracy_on:
-            after.accuracy_on[key] = before.accuracy_on.pop(key)
+        self.learner.assign(key, family)
 
     def predict(self, context: Any, candidates: Sequence[Any]) -> npt.NDArray[np.float64]:
         """Scores of a context's candidates, float64, shape (n,), higher is better.
@@ -88,8 +89,32 @@ class FamilyCostModel(_PyCostModel):
         """
         if len(candidates) == 0:
             return np.zeros(0)
-        key, family = self._locate(context.mod)
-        return family.score(self._batch(context, key, candidates))
+        key = self._locate(context.mod)
+        return self.learner.score(key, self._batch(context, key, candidates))
+
+    def choose(self, context: Any, candidates: Sequence[Any], count: int) -> npt.NDArray[np.int64]:
+        """Positions of the candidates to measure next, at most `count`, in order.
+
+        By expected improvement where the subgraph's own measurements allow (`costmodels._local`),
+        else by score.
+        """
+        key = self._locate(context.mod)
+        batch = self._batch(context, key, candidates)
+        return self.learner.choose(key, batch, count)[0]
+
+    def score_known(self, context: Any, digests: Sequence[int]) -> npt.NDArray[np.float64]:
+        """Present scores of candidates predicted before, by structural hash of their TIR.
+
+        Returns
+        -------
+        ndarray
+            float64, shape (n,); NaN for a candidate whose features are not remembered.
+        """
+        if len(digests) == 0:
+            return np.zeros(0)
+        batch = self._features.known(context, digests)
+        scores = self.learner.score(self._locate(context.mod), batch)
+        return np.where(batch.valid, scores, np.nan)
 
     def update(self, context: Any, candidates: Sequence[Any], results: Sequence[Any]) -> None:
         """Judges the model on a context's results, learns from them, trains when that pays.
@@ -105,43 +130,39 @@ class FamilyCostModel(_PyCostModel):
             )
         if len(candidates) == 0:
             return
-        key, family = self._locate(context.mod)
+        key = self._locate(context.mod)
         seconds = np.asarray([_median_seconds(result) for result in results])
-        family.learn(
-            key,
-            self._batch(context, key, candidates),
-            seconds,
-            seed=self._seed,
-            threads=self._threads,
-        )
+        self.learner.learn(key, self._batch(context, key, candidates), seconds)
 
     def accuracy(self, family: str) -> float | None:
         """Share of pairs that were predicted in the right order before they were measured.
 
         Recent results count most. None for a family without a comparable pair so far.
         """
-        known = self._families.get(family)
-        return known.accuracy.value if known else None
+        return self.learner.accuracy(family)
 
     def accuracy_on(self, key: str) -> float | None:
         """As `accuracy`, on one subgraph's candidates."""
-        for known in self._families.values():
-            if key in known.accuracy_on:
-                return known.accuracy_on[key].value
-        return None
+        return self.learner.accuracy_on(key)
 
     def samples(self, family: str) -> int:
         """Measured candidates that the family has learned from, failures included."""
-        known = self._families.get(family)
-        return len(known.samples) if known else 0
+        return self.learner.samples(family)
+
+    def experience(self, family: str) -> int:
+        """Measured candidates that the family's predictions draw on, other families' too."""
+        return self.learner.experience(family)
 
     def families(self) -> list[str]:
         """Names of the families met so far, in order of appearance."""
-        return list(self._families)
+        return list(self.learner.families)
 
     def summary(self) -> dict[str, dict[str, Any]]:
         """What a report says of each family, in plain numbers and None; times in seconds."""
-        return {name: _summary(family, self._seed) for name, family in self._families.items()}
+        return {
+            name: _summary(family, self.learner.seed)
+            for name, family in self.learner.families.items()
+        }
 
     def save(self, path: str) -> None:
         """Writes the model into a folder (see `costmodels.store`).
@@ -151,7 +172,7 @@ class FamilyCostModel(_PyCostModel):
         OSError
             The folder cannot be written.
         """
-        save_families(os.fspath(path), self._families, self._assigned, str(_tvm.__version__))
+        save_learner(os.fspath(path), self.learner, str(_tvm.__version__))
 
     def load(self, path: str) -> None:
         """Continues from a folder that `save` wrote; what was learned so far is dropped.
@@ -163,21 +184,20 @@ class FamilyCostModel(_PyCostModel):
         """
         if not Path(path).is_dir():
             raise ValueError(f"{path}: no such folder, expected one that a cost model was saved to")
-        families, assigned = load_families(os.fspath(path))
-        self._families = families
+        found = load_learner(os.fspath(path))
+        self.learner.families = found.families
+        self.learner.shared = found.shared
         # what the caller assigned in this process outranks what an earlier one did
-        self._assigned = {**assigned, **self._assigned}
+        self.learner.assigned = {**found.assigned, **self.learner.assigned}
 
-    def _locate(self, mod: Any) -> tuple[str, Family]:
+    def _locate(self, mod: Any) -> str:
         key = subgraph_key(mod)
-        if key not in self._assigned:
-            self._assigned[key] = self._family_of(mod)
+        if key not in self.learner.assigned:
+            self.learner.assigned[key] = self._family_of(mod)
+        self.learner.family_of(key)
         if key not in self._flops:
             self._flops[key] = subgraph_flops(mod)
-        return key, self._family(self._assigned[key])
-
-    def _family(self, name: str) -> Family:
-        return self._families.setdefault(name, Family())
+        return key
 
     def _batch(self, context: Any, key: str, candidates: Sequence[Any]) -> Batch:
         return self._features.batch(context, list(candidates), self._flops[key])

@@ -1,8 +1,9 @@
 """Families on disk: XGBoost's own format, numpy archives without pickle, one manifest.
 
-A folder holds ``manifest.json`` and for each family ``samples-<slug>.npz`` and, once trained,
-``model-<slug>.ubj``. The manifest has the digest of every other file, so a truncated or mixed-up
-folder is refused before its content reaches a parser; no file name is read from the manifest.
+A folder holds ``manifest.json``, for each family ``samples-<slug>.npz`` and, once trained,
+``model-<slug>.ubj``, and ``shared.ubj``, the model of all families. The manifest has the digest of
+every other file, so a truncated or mixed-up folder is refused before its content reaches a parser;
+no file name is read from the manifest.
 """
 
 from __future__ import annotations
@@ -23,14 +24,18 @@ from typing import Any
 
 import numpy as np
 
-from costmodels._booster import FamilyBooster, Training
+from costmodels._booster import Booster, Training
 from costmodels._family import Family
+from costmodels._fusion import GRID, Fusion
 from costmodels._samples import Samples
+from costmodels._shared import Shared
 from costmodels.features import FEATURE_LENGTH
+from costmodels.learner import Learner
 from costmodels.metrics import DecayingAccuracy
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
+SHARED = "shared.ubj"
 
 
 def slug(family: str) -> str:
@@ -39,19 +44,13 @@ def slug(family: str) -> str:
     return f"{readable}-{zlib.crc32(family.encode()):08x}"
 
 
-def save_families(
-    folder: str, families: Mapping[str, Family], assigned: Mapping[str, str], tvm_version: str
-) -> None:
-    """Writes families into a folder, each file whole or not at all, the manifest last.
+def save_learner(folder: str, learner: Learner, tvm_version: str) -> None:
+    """Writes all that was learnt into a folder, each file whole or not at all, the manifest last.
 
     Parameters
     ----------
     folder
         Made if missing; files of the same names are replaced.
-    families
-        Family name -> what is known of it.
-    assigned
-        Subgraph key -> family name.
     tvm_version
         The TVM whose features were learned from.
 
@@ -63,7 +62,7 @@ def save_families(
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     entries = []
-    for name, family in families.items():
+    for name, family in learner.families.items():
         files = {f"samples-{slug(name)}.npz": _samples_bytes(family.samples)}
         if family.booster is not None:
             files[f"model-{slug(name)}.ubj"] = family.booster.to_bytes()
@@ -76,13 +75,14 @@ def save_families(
         "tvm": tvm_version,
         "feature_length": FEATURE_LENGTH,
         "families": entries,
-        "assigned": dict(assigned),
+        "shared": _save_shared(path, learner.shared),
+        "assigned": dict(learner.assigned),
     }
     _write(path / MANIFEST, json.dumps(manifest, indent=1, allow_nan=False).encode())
 
 
-def load_families(folder: str) -> tuple[dict[str, Family], dict[str, str]]:
-    """Reads what `save_families` wrote: the families, and the family of each subgraph key.
+def load_learner(folder: str) -> Learner:
+    """Reads what `save_learner` wrote.
 
     Raises
     ------
@@ -92,14 +92,37 @@ def load_families(folder: str) -> tuple[dict[str, Family], dict[str, str]]:
     """
     path = Path(folder)
     manifest = _manifest(path / MANIFEST)
-    families: dict[str, Family] = {}
+    learner = Learner()
     try:
         for entry in manifest["families"]:
-            families[str(entry["name"])] = _family(path, entry)
-        assigned = {str(key): str(name) for key, name in manifest["assigned"].items()}
-    except (KeyError, TypeError, AttributeError) as error:
+            learner.families[str(entry["name"])] = _family(path, entry)
+        learner.assigned = {str(key): str(name) for key, name in manifest["assigned"].items()}
+        shared = manifest["shared"]
+        digests = dict(shared["files"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, ValueError) and str(error).startswith(str(path)):
+            raise
         raise ValueError(f"{path / MANIFEST}: an entry is missing or malformed ({error})") from None
-    return families, assigned
+    if SHARED in digests:
+        learner.shared.booster = _booster(path, SHARED, digests, shared, "the shared model")
+        learner.shared.trained_at = sum(len(f.samples) for f in learner.families.values())
+    return learner
+
+
+def _save_shared(path: Path, shared: Shared) -> dict[str, Any]:
+    if shared.booster is None:
+        return {"files": {}, **_booster_numbers(None)}
+    content = shared.booster.to_bytes()
+    _write(path / SHARED, content)
+    digest = hashlib.sha256(content).hexdigest()
+    return {"files": {SHARED: digest}, **_booster_numbers(shared.booster)}
+
+
+def _booster_numbers(booster: Booster | None) -> dict[str, Any]:
+    return {
+        "line": None if booster is None else [booster.intercept, booster.slope],
+        "training": None if booster is None else dataclasses.asdict(booster.training),
+    }
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -129,7 +152,6 @@ def _samples_bytes(samples: Samples) -> bytes:
 
 
 def _family_numbers(family: Family) -> dict[str, Any]:
-    booster = family.booster
     return {
         "keys": family.samples.keys,
         "accuracy": _fading(family.accuracy),
@@ -139,8 +161,8 @@ def _family_numbers(family: Family) -> dict[str, Any]:
         "trained_at": family.trained_at,
         "trainings": family.trainings,
         "train_seconds": family.train_seconds,
-        "line": None if booster is None else [booster.intercept, booster.slope],
-        "training": None if booster is None else dataclasses.asdict(booster.training),
+        "fusion": [_fading(judged) for judged in family.fusion.judged],
+        **_booster_numbers(family.booster),
     }
 
 
@@ -187,23 +209,29 @@ def _family(path: Path, entry: Mapping[str, Any]) -> Family:
         raise ValueError(f"{path / MANIFEST}: family {name!r} has no {file}")
     family = Family()
     family.samples = _samples(path / file, _verified(path, file, digests))
-    model = f"model-{slug(name)}.ubj"
     try:
         _restore_numbers(family, entry)
-        if model in digests:
-            intercept, slope = _finite(entry["line"], 2)
-            training = Training(**entry["training"])
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path / MANIFEST}: family {name!r}: {error}") from None
+    model = f"model-{slug(name)}.ubj"
     if model in digests:
-        raw = _verified(path, model, digests)
-        try:
-            family.booster = FamilyBooster.from_bytes(
-                raw, intercept, slope, training, FEATURE_LENGTH
-            )
-        except ValueError as error:
-            raise ValueError(f"{path / model}: {error}") from None
+        family.booster = _booster(path, model, digests, entry, f"family {name!r}")
     return family
+
+
+def _booster(
+    path: Path, file: str, digests: Mapping[str, str], entry: Mapping[str, Any], what: str
+) -> Booster:
+    try:
+        intercept, slope = _finite(entry["line"], 2)
+        training = Training(**entry["training"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path / MANIFEST}: {what}: {error}") from None
+    raw = _verified(path, file, digests)
+    try:
+        return Booster.from_bytes(raw, intercept, slope, training, FEATURE_LENGTH)
+    except ValueError as error:
+        raise ValueError(f"{path / file}: {error}") from None
 
 
 def _restore_numbers(family: Family, entry: Mapping[str, Any]) -> None:
@@ -214,9 +242,16 @@ def _restore_numbers(family: Family, entry: Mapping[str, Any]) -> None:
         str(key): DecayingAccuracy(*_finite(value, 2))
         for key, value in entry["accuracy_on"].items()
     }
+    family.fusion = Fusion([DecayingAccuracy(*_finite(j, 2)) for j in _grid(entry["fusion"])])
     family.trained_at = min(max(int(entry["trained_at"]), 0), len(family.samples))
     family.trainings = int(entry["trainings"])
     family.train_seconds = float(entry["train_seconds"])
+
+
+def _grid(judged: Any) -> list[Any]:
+    if len(judged) != len(GRID):
+        raise ValueError(f"{len(judged)} weights of fusion, expected {len(GRID)}")
+    return list(judged)
 
 
 def _finite(values: Any, length: int) -> list[float]:

@@ -13,6 +13,7 @@ from concurrent.futures import TimeoutError as WaitTimeout
 from dataclasses import dataclass
 from typing import Any
 
+from familyseer.measure._confirm import settle
 from familyseer.tvm_env import load_tvm
 
 tvm = load_tvm()
@@ -22,7 +23,7 @@ ms = tvm.s_tir.meta_schedule
 _LOOK_S = 0.2
 
 
-@dataclass
+@dataclass(eq=False)
 class Measured:
     """One candidate after its round.
 
@@ -51,6 +52,17 @@ class Measured:
     def run_failed(self) -> bool:
         """Whether it was built and could not be run."""
         return not self.build_failed and self.runner_result.error_msg is not None
+
+    def retime(self, seconds: list[float]) -> None:
+        """Replaces the seconds that were measured, one a repeat."""
+        self.runner_result = ms.runner.RunnerResult(seconds, None)
+        self.run_s = median_run_s(seconds)
+
+    def discard(self) -> None:
+        """Removes the built library."""
+        if not self.build_failed:
+            folder = os.path.dirname(str(self.builder_result.artifact_path))
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def await_future(future: Future[Any], time_left: Callable[[], float]) -> Any:
@@ -84,6 +96,8 @@ def measure(
     cutoff_s: float | None = None,
     build_timeout_s: float | None = None,
     meanwhile: Callable[[], None] = lambda: None,
+    incumbent: Measured | None = None,
+    confirm: bool = False,
 ) -> tuple[list[Measured], float, float]:
     """Builds, then runs; never both at once, since building disturbs what is timed.
 
@@ -97,6 +111,11 @@ def measure(
         A tighter limit on one build than the builder's own.
     meanwhile
         Called once while the candidates build, if the builder builds in the background.
+    incumbent
+        The subgraph's best candidate so far, its library kept.
+    confirm
+        Whether a candidate that seems the best is timed again beside the incumbent (`_confirm`).
+        The library of the best is then kept: `Measured.discard` removes it.
 
     Returns
     -------
@@ -120,7 +139,22 @@ def measure(
         if result is not None:
             run_s = math.inf if result.error_msg is not None else median_run_s(result.run_secs)
             measured.append(Measured(candidate, builder_result, result, run_s, build_s))
-        shutil.rmtree(os.path.dirname(str(builder_result.artifact_path)), ignore_errors=True)
+    kept = None
+    if confirm:
+
+        def time_again(one: Measured) -> list[float]:
+            pair = (one.candidate, one.builder_result)
+            result = _run([pair], context, runner, time_left, None)[0]
+            failed = result is None or result.error_msg is not None
+            return [] if failed else [float(s) for s in result.run_secs]
+
+        settle(measured, incumbent, time_again)
+        finite = [m for m in measured if math.isfinite(m.run_s)]
+        kept = min(finite, key=lambda m: m.run_s, default=None)
+    for _, built_one, _ in ready:
+        path = str(built_one.artifact_path)
+        if kept is None or path != str(kept.builder_result.artifact_path):
+            shutil.rmtree(os.path.dirname(path), ignore_errors=True)
     return measured, turned - began, time.monotonic() - turned
 
 

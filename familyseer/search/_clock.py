@@ -28,7 +28,7 @@ class Clock:
     """
 
     def __init__(self, budget_s: float | None = None, started_at: float | None = None) -> None:
-        self.started_at = time.monotonic() if started_at is None else started_at
+        self.started_at = self.now() if started_at is None else started_at
         self.budget_s = budget_s
         self.reserve_s = 0.0
         self.phases: dict[str, float] = {}
@@ -43,9 +43,16 @@ class Clock:
         """Whether `stop` was called."""
         return self._stopped
 
+    def now(self) -> float:
+        """Seconds on a clock of arbitrary origin that only goes forward."""
+        return time.monotonic()
+
+    def worked(self, traces: int) -> None:
+        """Told of traces that were applied and ranked; a clock that replays charges for them."""
+
     def elapsed_s(self) -> float:
         """Seconds since the run started."""
-        return time.monotonic() - self.started_at
+        return self.now() - self.started_at
 
     def tuning_left_s(self) -> float:
         """Seconds that may still go into tuning; 0 or less means stop."""
@@ -62,9 +69,9 @@ class Clock:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Adds the time spent inside to a phase."""
-        began = time.monotonic()
+        began = self.now()
         try:
             yield
         finally:
-            spent = time.monotonic() - began
+            spent = self.now() - began
             self.phases[name] = self.phases.get(name, 0.0) + spent

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,6 +52,10 @@ class Round:
     accuracy: float | None
 
 
+def _nothing(_state: TaskState) -> None:
+    pass
+
+
 class BudgetLoop:
     """Spends a time or trial budget over a model's subgraphs.
 
@@ -99,7 +102,8 @@ class BudgetLoop:
         """
         try:
             self._first_pass()
-            self._in_turn(self._plan_steepest, after=self._foresee)
+            foresee = self._foresee if self._rounds.tactics.foresee else _nothing
+            self._in_turn(self._plan_steepest, after=foresee)
             return self._over() or "space exhausted"
         finally:
             self._rounds.close()
@@ -117,7 +121,7 @@ class BudgetLoop:
     def _in_turn(
         self,
         plan_next: Callable[[TaskState | None], Plan | None],
-        after: Callable[[TaskState], None] = lambda _: None,
+        after: Callable[[TaskState], None] = _nothing,
     ) -> None:
         """Carries out plans, the next one made while the present one builds, until none is left.
 
@@ -152,14 +156,14 @@ class BudgetLoop:
         waiting = [s for s in self.states if not s.covered and not s.exhausted]
         # heaviest first: should time run out, what matters most has a schedule
         waiting.sort(key=lambda s: -s.subgraph.flops * s.subgraph.weight)
-        until = time.monotonic() + FIRST_PASS_SHARE * self.clock.tuning_left_s()
+        until = self.clock.now() + FIRST_PASS_SHARE * self.clock.tuning_left_s()
         self._in_turn(partial(self._plan_first, deque(waiting), until))
 
     def _plan_first(
         self, waiting: deque[TaskState], until: float, _busy: TaskState | None
     ) -> Plan | None:
         while waiting:
-            share = max(0.0, until - time.monotonic()) / len(waiting)
+            share = max(0.0, until - self.clock.now()) / len(waiting)
             per_trial = self._rounds.typical_trial_s() or ASSUMED_TRIAL_S
             count = FIRST_PASS_TRIALS if math.isinf(share) else int(share / per_trial)
             if self.max_trials is not None:
@@ -183,13 +187,15 @@ class BudgetLoop:
         return None
 
     def _round_size(self, state: TaskState) -> int:
+        most = float(self.round_trials)
+        if self._rounds.tactics.adaptive:
+            most *= state.appetite
         left = self.clock.tuning_left_s()
         per_trial = state.seconds_per_trial or self._rounds.typical_trial_s()
-        if math.isinf(left) or not per_trial:
-            return self.round_trials
-        window = left + sum(s.seconds for s in self.states)
-        count = int(ROUND_SHARE * window / per_trial)
-        return max(min(LEAST_ROUND_TRIALS, self.round_trials), min(self.round_trials, count))
+        if math.isfinite(left) and per_trial:
+            window = left + sum(s.seconds for s in self.states)
+            most = min(most, ROUND_SHARE * window / per_trial)
+        return max(min(LEAST_ROUND_TRIALS, self.round_trials), round(most))
 
     def _foresee(self, tuned: TaskState) -> None:
         sibling = sibling_to_foresee(self.states, tuned, self._accuracy)

@@ -20,6 +20,9 @@ STALL_FACTOR = 0.7
 THROUGHPUT_HEADROOM = 2.0
 SLOPE_SHARE = 0.4
 FORESEE_ACCURACY = 0.6
+# a round shrinks while the model puts the best candidate among the first, and grows when not
+SHRINK, GROW, LEAST_APPETITE = 0.75, 1.35, 0.3
+FIRST_PLACES = 0.35
 
 
 def estimated_latency_s(states: Iterable[TaskState]) -> float | None:
@@ -104,3 +107,23 @@ def sibling_to_foresee(
         if ranked is not None and ranked >= FORESEE_ACCURACY:
             trusted.append(state)
     return max(trusted, key=lambda s: gain_per_second(s, family), default=None)
+
+
+def appetite_after(appetite: float, seconds: Sequence[float]) -> float:
+    """How long the next round of a subgraph may be, told from where in this one the best was.
+
+    An accurate model needs few measurements to confirm what it knows, so rounds shorten while it
+    is right, as speculation lengthens while it is confirmed.
+
+    Parameters
+    ----------
+    appetite
+        Share of a full round that this one was, in (0, 1].
+    seconds
+        What was measured, best predicted first; infinite for a failure.
+    """
+    if len(seconds) < 3 or not any(math.isfinite(s) for s in seconds):
+        return appetite
+    place = list(seconds).index(min(seconds))
+    right = place < max(1.0, FIRST_PLACES * len(seconds))
+    return min(1.0, max(LEAST_APPETITE, appetite * (SHRINK if right else GROW)))

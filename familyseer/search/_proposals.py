@@ -1,33 +1,37 @@
-"""Candidates for one subgraph: sampled from its design space, evolved under the cost model."""
+"""Candidates for one subgraph: siblings' seeds, evolved ones, and a few that nobody chose."""
 
 from __future__ import annotations
 
 import importlib
 import logging
-import time
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from familyseer.search._clock import Clock
+from familyseer.search._decisions import Decisions
+from familyseer.search._evolution import Applied, Evolution, Genes
+from familyseer.search._sketch import Sketch, sketches_of
 from familyseer.subgraphs import Subgraph
 from familyseer.tvm_env import load_tvm
 
 tvm = load_tvm(intrinsics=True)
 ms = tvm.s_tir.meta_schedule
 
-_sample = tvm.get_global_func(
-    "s_tir.meta_schedule.SearchStrategyEvolutionarySearchSampleInitPopulation"
-)
-_evolve = tvm.get_global_func(
-    "s_tir.meta_schedule.SearchStrategyEvolutionarySearchEvolveWithCostModel"
-)
-_structural_hash = importlib.import_module("tvm_ffi").structural_hash
+structural_hash = importlib.import_module("tvm_ffi").structural_hash
 
-POPULATIONS = (16, 32, 64, 128, 256)
-GENERATIONS = 2
+Source = tuple[Sketch, Decisions]
+
+# candidates applied for a round, at least and at most, however long it may search
+LEAST_APPLIED, MOST_APPLIED = 16, 320
 # a share of every round goes to candidates that no model chose, or the model never meets
 # what it is wrong about
 RANDOM_SHARE = 0.1
+# of a round; the rest says whether this subgraph's best is elsewhere
+SEED_SHARE = 0.5
+ASSUMED_TRACE_S = 6e-3
 _NO_LIMIT = 1 << 30
 
 
@@ -61,12 +65,16 @@ class Proposals:
     ----------
     context
         A tuning context of the subgraph with an initialised space generator. Its search strategy
-        is used as it is unless it is MetaSchedule's evolutionary search, which is driven here with
-        a population that fits the time there is.
+        is used as it is unless it is MetaSchedule's evolutionary search, whose place is taken by
+        an evolution over decisions (`_evolution`).
     database, cost_model
         What the search strategy reads.
     max_trials
         Most candidates that will ever be asked for.
+    clock
+        Tells what a trace costs here.
+    cascade
+        Whether decisions are sieved before they are applied.
 
     Attributes
     ----------
@@ -78,18 +86,29 @@ class Proposals:
     """
 
     def __init__(
-        self, context: Any, database: Any, cost_model: Any, max_trials: int | None
+        self,
+        context: Any,
+        database: Any,
+        cost_model: Any,
+        max_trials: int | None,
+        *,
+        clock: Clock | None = None,
+        cascade: bool = True,
     ) -> None:
         self.context = context
         self.database = database
         self.cost_model = cost_model
         self.seconds_per_trace = 0.0
         self.used_up = False
+        self._clock = clock or Clock()
+        self._cascade = cascade
         self._max_trials = max_trials or _NO_LIMIT
         self._seen: set[int] = set()
         self._evolving = isinstance(context.search_strategy, ms.search_strategy.EvolutionarySearch)
-        self._searches: dict[int, Any] = {}
         self._spaces: list[Any] | None = None
+        self._evolution: Evolution | None = None
+        self._seeded: set[tuple[int, bytes]] = set()
+        self._read: dict[int, tuple[Any, Genes | None]] = {}
         self._started = False
 
     @property
@@ -99,8 +118,72 @@ class Proposals:
             self._spaces = list(self.context.generate_design_space())
         return self._spaces
 
+    @property
+    def evolution(self) -> Evolution:
+        """The search over decisions, made when first asked for."""
+        if self._evolution is None:
+            self._evolution = Evolution(
+                self.context,
+                sketches_of(self.spaces),
+                self.scores,
+                self._rescore(),
+                np.random.default_rng(int(self.context.rand_state) & 0x7FFFFFFF),
+                cascade=self._cascade,
+            )
+        return self._evolution
+
+    def source(self, schedule: Any) -> Source | None:
+        """Sketch and decisions of one of this subgraph's schedules, for its siblings to re-fit."""
+        genes = self._genes(schedule) if self._evolving else None
+        return None if genes is None else (self.evolution.sketches[genes[0]], genes[1])
+
+    def distance(self, other: Proposals) -> float:
+        """How unlike another subgraph's loops are; infinite if they cannot be compared."""
+        if not (self._evolving and other._evolving):
+            return math.inf
+        mine, theirs = self.evolution.sketches, other.evolution.sketches
+        return min((a.distance(b) for a in mine[:1] for b in theirs[:1]), default=math.inf)
+
+    def fit_seeds(self, sources: Sequence[Source], count: int) -> list[Genes]:
+        """Decisions of siblings re-fitted to this subgraph, at most `count` new ones.
+
+        Parameters
+        ----------
+        sources
+            Sketches and decisions of the siblings' candidates, best first.
+        """
+        fitted: list[Genes] = []
+        if not self._evolving:
+            return fitted
+        sketches = self.evolution.sketches
+        for source, vector in sources:
+            # where sketches differ in more than decisions, only the like one means the same
+            alike = [s.signature == source.signature for s in sketches]
+            for index, sketch in enumerate(sketches):
+                if len(fitted) >= count or (any(alike) and not alike[index]):
+                    continue
+                decisions = sketch.refit(source, vector)
+                mark = (index, b"" if decisions is None else decisions.tobytes())
+                if decisions is not None and mark not in self._seeded:
+                    self._seeded.add(mark)
+                    fitted.append((index, decisions))
+        return fitted
+
+    def _genes(self, schedule: Any) -> Genes | None:
+        key = id(schedule)
+        if key not in self._read:
+            # the schedule is kept too, so that its identity is not given to another
+            self._read[key] = (schedule, self.evolution.genes_of(schedule))
+        return self._read[key][1]
+
     def propose(
-        self, count: int, *, elite: list[Any], evolve: bool, time_for_search_s: float
+        self,
+        count: int,
+        *,
+        elite: list[Any],
+        evolve: bool,
+        time_for_search_s: float,
+        seeds: Sequence[Genes] = (),
     ) -> tuple[list[Any], np.ndarray]:
         """At most `count` new schedules, best predicted first, and their predicted scores.
 
@@ -112,36 +195,56 @@ class Proposals:
             Whether the cost model is worth evolving under; otherwise a sample is ranked.
         time_for_search_s
             Seconds that the search may take; the population is sized to it.
+        seeds
+            Decisions to try before all others, as `fit_seeds` gives them.
         """
         if not self._evolving:
             return self._ask_strategy(count)
+        evolution = self.evolution
+        began, applied_before = self._clock.now(), evolution.applications
+        seeded = evolution.rank(evolution.apply(seeds)) if seeds else []
         population = self._population(time_for_search_s, count, evolve)
-        search = self._search(population)
-        parents = elite[: max(1, population // 4)] if evolve else []
-        began = time.monotonic()
-        fresh = list(_sample(search, max(population - len(parents), count)))
-        tried = len(fresh)
-        if evolve and fresh:
-            best = list(_evolve(search, [*parents, *fresh], 2 * count))
-            tried += population * GENERATIONS
+        chance = max(1, round(RANDOM_SHARE * count)) if evolve and count > 4 else 0
+        few = False
+        if evolve:
+            self._read = {id(sch): self._read[id(sch)] for sch in elite if id(sch) in self._read}
+            genes = [g for sch in elite if (g := self._genes(sch)) is not None]
+            found = evolution.evolve(genes, population, self._seen)
         else:
-            best = []
-        if tried:
-            took = (time.monotonic() - began) / tried
+            drawn = evolution.rank(evolution.draw(population))
+            few = len(drawn) < population // 4
+            found = sorted([*evolution.recall(count, self._seen), *drawn], key=lambda a: -a.score)
+        picked = self._unseen(seeded, max(1, int(SEED_SHARE * count)))
+        picked += self._choose(found, count - chance - len(picked))
+        picked += self._by_chance(evolution, count - len(picked))
+        self.used_up = not picked or few
+        self._account(began, evolution.applications - applied_before)
+        picked.sort(key=lambda a: -a.score)
+        return [a.schedule for a in picked], np.asarray([a.score for a in picked], dtype=float)
+
+    def _choose(self, found: Sequence[Applied], count: int) -> list[Applied]:
+        """The candidates most worth measuring: the model's choice, if it makes one."""
+        choose = getattr(self.cost_model, "choose", None)
+        fresh = self._unseen(found, len(found))
+        if choose is None or count >= len(fresh):
+            chosen = fresh[: max(0, count)]
+        else:
+            candidates = [ms.MeasureCandidate(a.schedule, []) for a in fresh]
+            chosen = [fresh[int(i)] for i in choose(self.context, candidates, max(0, count))]
+        self._seen -= {a.digest for a in fresh} - {a.digest for a in chosen}
+        return chosen
+
+    def _by_chance(self, evolution: Evolution, count: int) -> list[Applied]:
+        if count < 1:
+            return []
+        return self._unseen(evolution.rank(evolution.draw(count)), count)
+
+    def _account(self, began: float, applied: int) -> None:
+        self._clock.worked(applied)
+        if applied:
+            took = (self._clock.now() - began) / applied
             known = self.seconds_per_trace
             self.seconds_per_trace = took if not known else 0.5 * (known + took)
-        random_count = max(1, round(RANDOM_SHARE * count)) if best and count > 4 else 0
-        picked = self._unseen(best, count - random_count)
-        if best:
-            picked += self._unseen(fresh, count - len(picked))
-            return picked, self.scores(picked)
-        unseen = self._unseen(fresh, len(fresh), mark=False)
-        scores = self.scores(unseen)
-        order = np.argsort(-scores, kind="stable")[:count]
-        picked = [unseen[i] for i in order]
-        self.used_up = len(fresh) >= 8 and len(unseen) <= min(count, len(fresh) // 4)
-        self._unseen(picked, len(picked))
-        return picked, scores[order]
 
     def scores(self, schedules: list[Any]) -> np.ndarray:
         """Predicted scores of schedules, higher is better."""
@@ -150,19 +253,22 @@ class Proposals:
         candidates = [ms.MeasureCandidate(sch, []) for sch in schedules]
         return np.asarray(self.cost_model.predict(self.context, candidates), dtype=float)
 
+    def _rescore(self) -> Any:
+        known = getattr(self.cost_model, "score_known", None)
+        if known is None:
+            return None
+        return lambda digests: known(self.context, digests)
+
     def forget(self, schedules: list[Any]) -> None:
         """Lets schedules that were proposed but never measured be proposed again."""
         for sch in schedules:
-            self._seen.discard(_structural_hash(sch.mod))
+            self._seen.discard(int(structural_hash(sch.mod)))
 
     def close(self) -> None:
-        """Lets go of the search strategies' state."""
+        """Lets go of the search strategy's state."""
         if self._started:
             self.context.post_tuning()
             self._started = False
-        for search in self._searches.values():
-            search.post_tuning()
-        self._searches.clear()
 
     def notify(self, candidates: list[Any], results: list[Any]) -> None:
         """Tells a strategy of the user's own what its candidates gave."""
@@ -172,50 +278,17 @@ class Proposals:
     def _population(self, seconds: float, count: int, evolve: bool) -> int:
         if not evolve:
             return 4 * count
-        per_trace = self.seconds_per_trace or 2e-3
-        wanted = seconds / (per_trace * (GENERATIONS + 1))
-        fitting = [p for p in POPULATIONS if p <= wanted]
-        return max(fitting[-1] if fitting else POPULATIONS[0], count + count // 2)
+        fitting = int(seconds / (self.seconds_per_trace or ASSUMED_TRACE_S))
+        return max(min(fitting, MOST_APPLIED), LEAST_APPLIED, count + count // 2)
 
-    def _search(self, population: int) -> Any:
-        if population not in self._searches:
-            strategy = ms.search_strategy.EvolutionarySearch(
-                population_size=population,
-                init_min_unmeasured=1,
-                max_fail_count=2,
-                genetic_num_iters=GENERATIONS,
-                eps_greedy=0.0,
-            )
-            context = ms.TuneContext(
-                mod=self.context.mod,
-                target=self.context.target,
-                space_generator=self.context.space_generator.clone(),
-                search_strategy=strategy,
-                task_name=self.context.task_name,
-                rand_state=1 + (self.context.rand_state + population) % (2**31 - 2),
-                num_threads=self.context.num_threads,
-                logger=quiet_logger(),
-            )
-            context.pre_tuning(
-                self._max_trials, population, self.spaces, self.database, self.cost_model
-            )
-            # the strategy points into its context, so the context must live as long
-            self._searches[population] = _Search(context)
-        return self._searches[population].strategy
-
-    def _unseen(self, schedules: list[Any], count: int, mark: bool = True) -> list[Any]:
-        kept: list[Any] = []
-        found: set[int] = set()
-        for sch in schedules:
+    def _unseen(self, applied: Sequence[Applied], count: int) -> list[Applied]:
+        kept: list[Applied] = []
+        for one in applied:
             if len(kept) >= count:
                 break
-            digest = _structural_hash(sch.mod)
-            if digest in self._seen or digest in found:
-                continue
-            found.add(digest)
-            kept.append(sch)
-        if mark:
-            self._seen |= found
+            if one.digest not in self._seen:
+                self._seen.add(one.digest)
+                kept.append(one)
         return kept
 
     def _ask_strategy(self, count: int) -> tuple[list[Any], np.ndarray]:
@@ -227,12 +300,3 @@ class Proposals:
         candidates = self.context.generate_measure_candidates() or []
         schedules = [candidate.sch for candidate in candidates]
         return schedules, self.scores(schedules)
-
-
-class _Search:
-    def __init__(self, context: Any) -> None:
-        self.context = context
-        self.strategy = context.search_strategy
-
-    def post_tuning(self) -> None:
-        self.context.post_tuning()

@@ -6,7 +6,6 @@ Planning and carrying out are apart so that the next round can be planned while 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,10 @@ from typing import Any
 from familyseer.measure._measure import Measured, measure
 from familyseer.search._builds import BuildTimes
 from familyseer.search._clock import Clock
+from familyseer.search._evolution import Genes
+from familyseer.search._policy import appetite_after
 from familyseer.search._proposals import Proposals
+from familyseer.search._tactics import Tactics
 from familyseer.search._task import TaskState
 from familyseer.tvm_env import load_tvm
 
@@ -30,6 +32,10 @@ SEARCH_SHARE = 0.35
 SMALL_FLOPS = 1e6
 # an untrained model's evolution is wasted time; so many samples of its family make it worth it
 SAMPLES_TO_EVOLVE = 12
+# of other subgraphs alone: a few of each, or it evolves towards the first one's likes
+SAMPLES_TO_EVOLVE_FIRST = 32
+# siblings whose best candidates are re-fitted, and how many of each
+NEAREST_SIBLINGS, SEEDS_OF_EACH = 6, 3
 
 
 @dataclass
@@ -63,6 +69,8 @@ class Rounds:
         Most candidates measured in all and of one subgraph, or None.
     on_measured
         Called with the state and what was measured after each round.
+    tactics
+        What the search does beyond sampling and ranking.
     """
 
     def __init__(
@@ -78,6 +86,7 @@ class Rounds:
         max_trials: int | None = None,
         max_trials_per_task: int | None = None,
         on_measured: Callable[[TaskState, list[Measured]], None] = lambda _state, _done: None,
+        tactics: Tactics | None = None,
     ) -> None:
         self.builder = builder
         self.runner = runner
@@ -87,18 +96,30 @@ class Rounds:
         self.max_trials = max_trials
         self.max_trials_per_task = max_trials_per_task
         self.on_measured = on_measured
+        self.tactics = tactics or Tactics()
         self.trials = 0
         self._build_times = BuildTimes()
         self.states = list(states)
         self._contexts = dict(zip(map(id, states), contexts, strict=True))
         self._proposals = {
-            key: Proposals(context, database, cost_model, max_trials_per_task)
+            key: Proposals(
+                context,
+                database,
+                cost_model,
+                max_trials_per_task,
+                clock=clock,
+                cascade=self.tactics.cascade,
+            )
             for key, context in self._contexts.items()
         }
         self._workloads: dict[int, Any] = {}
 
     def close(self) -> None:
-        """Lets go of the search strategies."""
+        """Lets go of the search strategies, and of the libraries kept for comparison."""
+        for state in self.states:
+            if state.incumbent is not None:
+                state.incumbent.discard()
+                state.incumbent = None
         for proposals in self._proposals.values():
             proposals.close()
 
@@ -110,7 +131,7 @@ class Rounds:
 
     def plan(self, state: TaskState, kind: str, count: int) -> Plan:
         """At most `count` candidates for a subgraph; none if there is nothing worth measuring."""
-        began = time.monotonic()
+        began = self.clock.now()
         proposals = self._proposals[id(state)]
         count = self._affordable(state, count)
         if count < 1:
@@ -120,14 +141,15 @@ class Rounds:
             schedules, scores = proposals.propose(
                 count,
                 elite=[sch for _, sch in state.elite],
-                evolve=kind != "first" and self._model_ready(state),
+                evolve=self._model_ready(state, kind),
                 time_for_search_s=self._time_for_search(count),
+                seeds=self._seeds(state, count) if self.tactics.seeds else (),
             )
             if kind == "foresee":
                 schedules = self._worth_measuring(state, proposals, schedules, scores)
         if kind == "first" and self._may_stay_as_it_is(state):
             schedules = [_as_it_is(self._contexts[id(state)].mod), *schedules][:count]
-        plan = Plan(kind, state, schedules, time.monotonic() - began)
+        plan = Plan(kind, state, schedules, self.clock.now() - began)
         if not schedules and kind != "foresee":
             state.close_round(plan.search_s, 0)
         elif not schedules:
@@ -144,7 +166,7 @@ class Rounds:
             Called while candidates build, if the builder builds in the background; its time is not
             booked on this subgraph.
         """
-        began = time.monotonic()
+        began = self.clock.now()
         state, key = plan.state, id(plan.state)
         proposals = self._proposals[key]
         schedules = plan.schedules[: self._affordable(state, len(plan.schedules))]
@@ -154,9 +176,9 @@ class Rounds:
         def aside() -> None:
             nonlocal aside_s
             if meanwhile is not None:
-                left_at = time.monotonic()
+                left_at = self.clock.now()
                 meanwhile()
-                aside_s = time.monotonic() - left_at
+                aside_s = self.clock.now() - left_at
 
         done, build_s, run_s = measure(
             schedules,
@@ -167,23 +189,46 @@ class Rounds:
             cutoff_s=state.best_s if state.covered else None,
             build_timeout_s=self._build_times.limit_s(self.clock.tuning_left_s()),
             meanwhile=aside,
+            incumbent=state.incumbent,
+            confirm=self.tactics.confirm,
         )
         self._build_times.add([m.build_s for m in done if not m.build_failed])
         phases = self.clock.phases
         phases["build"] = phases.get("build", 0.0) + max(0.0, build_s - aside_s)
         phases["measure"] = phases.get("measure", 0.0) + run_s
         proposals.notify([m.candidate for m in done], [m.runner_result for m in done])
+        if self.tactics.confirm:
+            self._succeed(state, done)
         self._book(state, done)
+        state.appetite = appetite_after(state.appetite, [m.run_s for m in done])
         self._learn(state, done)
-        own_s = plan.search_s + time.monotonic() - began - aside_s
+        own_s = plan.search_s + self.clock.now() - began - aside_s
         state.close_round(own_s, len(done) or len(schedules))
         state.exhausted = state.exhausted or proposals.used_up
         return done
 
-    def _model_ready(self, state: TaskState) -> bool:
-        ask = getattr(self.cost_model, "samples", None)
+    def _seeds(self, state: TaskState, count: int) -> Sequence[Genes]:
+        """Decisions of tuned siblings re-fitted to a subgraph, the most alike siblings' first."""
+        proposals = self._proposals[id(state)]
+        siblings = [
+            (self._proposals[id(s)], s)
+            for s in self.states
+            if s.family == state.family and s is not state and s.elite
+        ]
+        near = sorted(siblings, key=lambda pair: proposals.distance(pair[0]))[:NEAREST_SIBLINGS]
+        sources = [
+            source
+            for rank in range(SEEDS_OF_EACH)
+            for other, sibling in near
+            if rank < len(sibling.elite)
+            and (source := other.source(sibling.elite[rank][1])) is not None
+        ]
+        return proposals.fit_seeds(sources, count)
+
+    def _model_ready(self, state: TaskState, kind: str) -> bool:
+        ask = getattr(self.cost_model, "experience", None)
         known = ask(state.family) if ask is not None else self.trials
-        return bool(known >= SAMPLES_TO_EVOLVE)
+        return bool(known >= (SAMPLES_TO_EVOLVE_FIRST if kind == "first" else SAMPLES_TO_EVOLVE))
 
     def _may_stay_as_it_is(self, state: TaskState) -> bool:
         on_cpu = str(self._contexts[id(state)].target.kind.name) == "llvm"
@@ -216,6 +261,16 @@ class Rounds:
         worth = [sch for sch, score in zip(schedules, scores, strict=True) if score >= incumbent]
         proposals.forget([sch for sch in schedules if not any(sch is w for w in worth)])
         return worth
+
+    def _succeed(self, state: TaskState, done: list[Measured]) -> None:
+        """Keeps the library of the best candidate, and no other."""
+        best = min(done, key=lambda m: m.run_s, default=None)
+        if best is None or not math.isfinite(best.run_s):
+            return
+        if state.incumbent is None or best.run_s < state.incumbent.run_s:
+            best, state.incumbent = state.incumbent, best
+        if best is not None:
+            best.discard()
 
     def _book(self, state: TaskState, done: list[Measured]) -> None:
         context = self._contexts[id(state)]

@@ -25,6 +25,10 @@ class TaskState:
         ``(seconds, best_s)`` after each round.
     stalls
         Rounds in a row that brought less than one per cent.
+    appetite
+        Share of a full round that the next one deserves, in (0, 1].
+    incumbent
+        What was measured of the best candidate, its library kept, to time others beside it.
     elite
         The fastest measured candidates, ``(run seconds, schedule)``, fastest first.
     """
@@ -41,6 +45,8 @@ class TaskState:
     empty_rounds: int = 0
     exhausted: bool = False
     build_s: float = 0.0
+    appetite: float = 1.0
+    incumbent: Any = None
     history: list[tuple[float, float]] = field(default_factory=list)
     elite: list[tuple[float, Any]] = field(default_factory=list)
 

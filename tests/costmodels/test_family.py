@@ -3,7 +3,7 @@ import time
 import numpy as np
 import pytest
 
-from costmodels._booster import FamilyBooster
+from costmodels._booster import Booster
 from costmodels._family import Family
 from costmodels._samples import Samples
 from costmodels.features import Batch
@@ -95,12 +95,10 @@ def test_the_held_out_candidates_stay_the_same_and_are_never_trained_on(recorded
     np.testing.assert_array_equal(before, after[:160])
     assert (samples.held_out(1) != after).any()
 
-    booster = FamilyBooster.fit(
-        samples.rows, samples.prior, samples.labels(), after, seed=0, threads=1
-    )
+    booster = Booster.fit(samples.rows, samples.prior, samples.labels(), after, seed=0, threads=1)
     wrong = samples.labels()
     wrong[after] = 1.0 - wrong[after]
-    other = FamilyBooster.fit(samples.rows, samples.prior, wrong, after, seed=0, threads=1)
+    other = Booster.fit(samples.rows, samples.prior, wrong, after, seed=0, threads=1)
     rounds = min(booster.training.rounds, other.training.rounds)
     trees = [b.booster[:rounds].get_dump() for b in (booster, other)]
     assert trees[0] == trees[1]
@@ -145,7 +143,7 @@ def test_500_samples_train_quickly(recorded, threads):
     taken = []
     for _ in range(5):
         began = time.perf_counter()
-        FamilyBooster.fit(*arguments, seed=0, threads=threads)
+        Booster.fit(*arguments, seed=0, threads=threads)
         taken.append(time.perf_counter() - began)
     assert min(taken) < 0.15
 

@@ -103,7 +103,7 @@ def _no_line(folder):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_set(format=99), "format version 99 is newer, expected 1"),
+        (_set(format=99), "format version 99 is newer, expected 2"),
         (_set(format="one"), "no format version"),
         (_set(feature_length=12), "features of length 12, expected 170"),
         (_set(families=[{}]), "missing or malformed"),

@@ -1,0 +1,192 @@
+"""What is learnt from measured candidates, as arrays: needs neither TVM nor a tuning context."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from costmodels._booster import Booster
+from costmodels._family import Family
+from costmodels._local import Own, Surrogate
+from costmodels._samples import Samples
+from costmodels._shared import Shared
+from costmodels.features import Batch
+
+Array = npt.NDArray[np.float64]
+
+
+# below this the boosters' own error on a subgraph cannot be told
+_LEAST_OWN = 4
+# a root below this is no better known than the root itself
+_LEAST_ROOT = 0.05
+
+
+class Learner:
+    """Models of families, the model of all of them, and what becomes of new results.
+
+    One model a family is FamilySeer's (arXiv 2201.00194, section 3). It says nothing of a family
+    that is young, and generalises badly to unlike members (Bayesian Code Diffusion, OSDI 2025);
+    the model of all families does, and each family mixes the two by what they have earned.
+
+    Parameters
+    ----------
+    assigned
+        Subgraph key -> family name.
+    seed, threads
+        Of the trainings.
+    shared, own, local
+        Whether there is a model of all families, one a family, and one of what a subgraph's own
+        measurements say beside those.
+    """
+
+    def __init__(
+        self,
+        assigned: Mapping[str, str] | None = None,
+        *,
+        seed: int = 0,
+        threads: int = 1,
+        shared: bool = True,
+        own: bool = True,
+        local: bool = True,
+    ) -> None:
+        self.assigned = dict(assigned or {})
+        self.seed = seed
+        self.threads = threads
+        self.use_shared = shared
+        self.use_own = own
+        self.use_local = local
+        self.families: dict[str, Family] = {}
+        self.shared = Shared()
+
+    def family(self, name: str) -> Family:
+        """A family by name, new if it was never met."""
+        return self.families.setdefault(name, Family())
+
+    def family_of(self, key: str) -> Family:
+        """The family that a subgraph is assigned to.
+
+        Raises
+        ------
+        KeyError
+            It is assigned to none.
+        """
+        return self.family(self.assigned[key])
+
+    def assign(self, key: str, name: str) -> None:
+        """Puts a subgraph into a family, from its next result on with what was measured of it."""
+        before = self.families.get(self.assigned.get(key, ""))
+        self.assigned[key] = name
+        after = self.family(name)
+        if before is None or before is after:
+            return
+        rows, prior, seconds = before.samples.take(key)
+        if len(seconds):
+            after.samples.add(key, rows, prior, seconds)
+            before.trained_at = after.trained_at = 0
+        if key in before.accuracy_on:
+            after.accuracy_on[key] = before.accuracy_on.pop(key)
+
+    def score(self, key: str, batch: Batch) -> Array:
+        """Scores of a subgraph's candidates, shape (n,), higher is better, 0 for an invalid one."""
+        scores = self.family_of(key).score(batch, self.shared.booster)
+        surrogate = self._surrogate(key, batch)
+        if surrogate is not None:
+            mean, _ = surrogate.predict()
+            # as labels are: the best time over the candidate's
+            scores[batch.valid] = np.exp2(np.clip(surrogate.best - mean, -60.0, 60.0))
+        return scores
+
+    def choose(self, key: str, batch: Batch, count: int) -> tuple[npt.NDArray[np.int64], Array]:
+        """Which of a subgraph's candidates to measure next, in order.
+
+        Returns
+        -------
+        chosen, gains
+            Positions of at most `count` valid candidates, and by what share each is expected to
+            improve on the best time so far; infinite before there is one.
+        """
+        valid = np.flatnonzero(batch.valid)
+        surrogate = self._surrogate(key, batch)
+        if surrogate is None:
+            scores = self.score(key, batch)[valid]
+            chosen = valid[np.argsort(-scores, kind="stable")[:count]]
+            return chosen, np.full(len(chosen), np.inf)
+        found, gains = surrogate.choose(count)
+        return valid[found], 1.0 - np.exp2(-gains)
+
+    def _surrogate(self, key: str, batch: Batch) -> Surrogate | None:
+        """The process over the valid candidates, once enough of the subgraph was measured."""
+        if not self.use_local or not batch.valid.any():
+            return None
+        family = self.family_of(key)
+        rows, prior, seconds = family.samples.of(key)
+        finite = np.isfinite(seconds)
+        if finite.sum() < _LEAST_OWN:
+            return None
+        shared = self.shared.booster
+        own = Own(
+            rows[finite],
+            np.log2(seconds[finite]),
+            _log_time(family, rows[finite], prior[finite], shared),
+        )
+        mean = _log_time(family, batch.rows[batch.valid], batch.prior[batch.valid], shared)
+        return Surrogate(own, batch.rows[batch.valid], mean)
+
+    def learn(self, key: str, batch: Batch, seconds: Array) -> None:
+        """Judges the models on a subgraph's results, keeps those, trains where that pays.
+
+        Parameters
+        ----------
+        seconds
+            Shape (n,), infinite for a failure.
+        """
+        self.family_of(key).learn(
+            key,
+            batch,
+            seconds,
+            scores=self.score(key, batch),
+            seed=self.seed,
+            threads=self.threads,
+            shared=self.shared.booster,
+            own=self.use_own,
+        )
+        if self.use_shared:
+            everyone = [known.samples for known in self.families.values()]
+            self.shared.learn(everyone, seed=self.seed, threads=self.threads)
+
+    def accuracy(self, name: str) -> float | None:
+        """Share of pairs predicted in the right order before they were measured."""
+        known = self.families.get(name)
+        return known.accuracy.value if known else None
+
+    def accuracy_on(self, key: str) -> float | None:
+        """As `accuracy`, on one subgraph's candidates."""
+        for known in self.families.values():
+            if key in known.accuracy_on:
+                return known.accuracy_on[key].value
+        return None
+
+    def samples(self, name: str) -> int:
+        """Measured candidates of a family, failures included."""
+        known = self.families.get(name)
+        return len(known.samples) if known else 0
+
+    def experience(self, name: str) -> int:
+        """Measured candidates that a family's predictions draw on."""
+        own = self.samples(name)
+        if not self.use_shared:
+            return own
+        elders: list[Samples] = self.shared.elders
+        return sum(len(f.samples) for f in self.families.values()) + sum(len(s) for s in elders)
+
+
+def _log_time(
+    family: Family, rows: npt.NDArray[np.float32], prior: Array, shared: Booster | None
+) -> Array:
+    """log2 of predicted seconds but for a constant of the subgraph."""
+    roots = family.trusted_roots(rows, prior, shared)
+    if roots is None:
+        return -np.clip(prior, -60.0, 30.0)
+    return np.asarray(-2.0 * np.log2(np.clip(roots, _LEAST_ROOT, 5.0)))

@@ -98,6 +98,7 @@ def measure(
     meanwhile: Callable[[], None] = lambda: None,
     incumbent: Measured | None = None,
     confirm: bool = False,
+    now: Callable[[], float] = time.monotonic,
 ) -> tuple[list[Measured], float, float]:
     """Builds, then runs; never both at once, since building disturbs what is timed.
 
@@ -116,6 +117,8 @@ def measure(
     confirm
         Whether a candidate that seems the best is timed again beside the incumbent (`_confirm`).
         The library of the best is then kept: `Measured.discard` removes it.
+    now
+        The clock that the two wall times are told by.
 
     Returns
     -------
@@ -123,9 +126,9 @@ def measure(
         The candidates that were measured or failed, and wall-clock seconds of both halves.
     """
     candidates = [ms.MeasureCandidate(sch, _args_info(sch.mod)) for sch in schedules]
-    began = time.monotonic()
+    began = now()
     built = _build(candidates, context, builder, time_left, build_timeout_s, meanwhile)
-    turned = time.monotonic()
+    turned = now()
     ready = [(c, b, s) for c, b, s in built if b.error_msg is None]
     results = _run([(c, b) for c, b, _ in ready], context, runner, time_left, cutoff_s)
     by_path = {b.artifact_path: result for (_, b, _), result in zip(ready, results, strict=True)}
@@ -155,7 +158,7 @@ def measure(
         path = str(built_one.artifact_path)
         if kept is None or path != str(kept.builder_result.artifact_path):
             shutil.rmtree(os.path.dirname(path), ignore_errors=True)
-    return measured, turned - began, time.monotonic() - turned
+    return measured, turned - began, now() - turned
 
 
 def _args_info(mod: Any) -> Any:

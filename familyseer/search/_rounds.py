@@ -191,6 +191,7 @@ class Rounds:
             meanwhile=aside,
             incumbent=state.incumbent,
             confirm=self.tactics.confirm,
+            now=self.clock.now,
         )
         self._build_times.add([m.build_s for m in done if not m.build_failed])
         phases = self.clock.phases

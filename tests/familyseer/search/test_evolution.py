@@ -1,0 +1,248 @@
+"""Evolution over decisions, under a score that is known: how near the tilings are to given ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from familyseer.search._decisions import TILE, Decisions
+from familyseer.search._proposals import new_context
+from familyseer.search._sketch import Sketch, sketches_of
+from familyseer.tvm_env import load_tvm
+
+# of a product of 256 x 256 x 256
+WANTED = ((2, 8, 1, 16), (1, 4, 8, 8), (32, 8))
+
+
+class Space:
+    """A subgraph's design space, and the score that is searched under."""
+
+    def __init__(self, context: Any) -> None:
+        self.context = context
+        self.sketches = sketches_of(context.generate_design_space())
+
+    def score(self, sketch: Sketch, vector: Decisions) -> float:
+        tilings = [s for s in sketch.slots if s.kind == TILE]
+        gap = sum(
+            np.abs(np.log2(vector[s.start : s.stop]) - np.log2(wanted)).sum()
+            for s, wanted in zip(tilings, WANTED, strict=True)
+        )
+        return float(2.0 ** (-0.25 * gap))
+
+    def scores(self, schedules: list[Any]) -> np.ndarray:
+        found = []
+        for schedule in schedules:
+            read = ((s, s.read(schedule.trace)) for s in self.sketches)
+            found.append(next(self.score(s, v) for s, v in read if v is not None))
+        return np.asarray(found)
+
+    def evolution(self, seed: int = 0, rescore: Any = None, **options: Any) -> Any:
+        from familyseer.search._evolution import Evolution
+
+        rng = np.random.default_rng(seed)
+        return Evolution(self.context, self.sketches, self.scores, rescore, rng, **options)
+
+
+@pytest.fixture(scope="module")
+def space(cpu: Any, make_dense: Any) -> Space:
+    return Space(new_context(make_dense(256, 256, 256), cpu, seed=0, threads=1))
+
+
+@pytest.fixture
+def applications(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bytes]]:
+    """Every vector of decisions that is applied, in order."""
+    from familyseer.search import _evolution
+
+    applied: list[tuple[int, bytes]] = []
+    apply_decisions = _evolution.apply_decisions
+
+    def noted(context: Any, sketch: Sketch, vector: Decisions, seed: int) -> Any:
+        applied.append((id(sketch), vector.tobytes()))
+        return apply_decisions(context, sketch, vector, seed)
+
+    monkeypatch.setattr(_evolution, "apply_decisions", noted)
+    return applied
+
+
+@pytest.fixture
+def refusing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Decisions], bool]], None]:
+    """Makes decisions fail to be applied."""
+    from familyseer.search import _evolution
+
+    def refuse(which: Callable[[Decisions], bool]) -> None:
+        apply_decisions = _evolution.apply_decisions
+        monkeypatch.setattr(
+            _evolution,
+            "apply_decisions",
+            lambda c, sketch, v, seed: None if which(v) else apply_decisions(c, sketch, v, seed),
+        )
+
+    return refuse
+
+
+def test_draws_are_distinct_candidates(space: Space) -> None:
+    drawn = space.evolution().draw(30)
+    assert len(drawn) == 30
+    assert len({a.digest for a in drawn}) == 30
+    for one in drawn:
+        read = space.sketches[one.genes[0]].read(one.schedule.trace)
+        np.testing.assert_array_equal(read, one.genes[1])
+
+
+def test_no_decisions_are_applied_twice(
+    space: Space, applications: list[tuple[int, bytes]]
+) -> None:
+    evolution = space.evolution()
+    drawn = evolution.rank(evolution.draw(20))
+    elite = [a.genes for a in drawn[:3]]
+    before = len(applications)
+    assert evolution.apply(elite) == []
+    assert len(applications) == before
+    everything = {a.digest for a in drawn}
+    for _ in range(3):
+        # all are taken, so that none is recalled
+        found = evolution.evolve(elite, 12, taken=everything)
+        everything |= {a.digest for a in found}
+    assert len(applications) > 40
+    assert len(set(applications)) == len(applications) == evolution.applications
+
+
+def test_evolution_finds_better_candidates_than_as_many_draws(space: Space) -> None:
+    wins, gains = 0, []
+    for seed in range(3):
+        evolution = space.evolution(seed)
+        taken: set[int] = set()
+        best = 0.0
+        for _ in range(4):
+            found = evolution.evolve([], 24, taken)
+            taken |= {a.digest for a in found}
+            best = max([best, *(a.score for a in found)])
+        random = space.evolution(seed + 100)
+        drawn = random.rank(random.draw(evolution.applications))
+        wins += best > drawn[0].score
+        gains.append(best / drawn[0].score)
+    assert wins == 3
+    assert np.mean(gains) > 1.5
+
+
+def test_the_sieve_finds_more_with_as_many_applications(space: Space) -> None:
+    def best(cascade: bool, seed: int) -> float:
+        evolution = space.evolution(seed, cascade=cascade)
+        taken: set[int] = set()
+        top = 0.0
+        while evolution.applications < 80:
+            found = evolution.evolve([], 18, taken)
+            taken |= {a.digest for a in found}
+            top = max([top, *(a.score for a in found)])
+        return top
+
+    sieved = [best(True, seed) for seed in range(4)]
+    plain = [best(False, seed) for seed in range(4)]
+    assert np.mean(np.log2(sieved)) > np.mean(np.log2(plain))
+
+
+def test_candidates_come_best_predicted_first(space: Space) -> None:
+    found = space.evolution().evolve([], 24, taken=())
+    scores = [a.score for a in found]
+    assert scores == sorted(scores, reverse=True)
+    np.testing.assert_allclose(scores, space.scores([a.schedule for a in found]))
+
+
+def test_children_are_bred_from_the_measured_elite(space: Space) -> None:
+    sketch = space.sketches[0]
+    vector = sketch.sample(np.random.default_rng(0))
+    for slot, wanted in zip((s for s in sketch.slots if s.kind == TILE), WANTED, strict=True):
+        vector[slot.start : slot.stop] = wanted
+    # nothing random comes near what a relation of the best scores
+    drawn = space.evolution().rank(space.evolution().draw(30))
+    found = space.evolution().evolve([(0, vector)], 24, taken=())
+    assert found[0].score > 0.5 > drawn[0].score
+
+
+def test_what_was_found_but_not_taken_is_recalled(space: Space) -> None:
+    evolution = space.evolution()
+    drawn = evolution.rank(evolution.draw(16))
+    taken = {a.digest for a in drawn[:2]}
+    recalled = evolution.recall(3, taken)
+    assert [a.digest for a in recalled] == [a.digest for a in drawn[2:5]]
+    assert [a.score for a in recalled] == [a.score for a in drawn[2:5]]
+    assert recalled[0].schedule.mod.script() == drawn[2].schedule.mod.script()
+    assert evolution.recall(3, {a.digest for a in drawn}) == []
+
+
+def test_what_is_recalled_is_judged_by_the_present_model(space: Space) -> None:
+    # the model has turned round since, and has forgotten one
+    now: dict[int, float] = {}
+    evolution = space.evolution(
+        rescore=lambda digests: np.asarray([now.get(d, np.nan) for d in digests])
+    )
+    drawn = evolution.rank(evolution.draw(16))
+    forgotten, favourite = drawn[3], drawn[-1]
+    now.update({a.digest: 2.0 - a.score for a in drawn if a is not forgotten})
+    found = {a.digest: a.score for a in evolution.evolve([], 20, taken={drawn[-2].digest})}
+    assert found[favourite.digest] == pytest.approx(2.0 - favourite.score)
+    assert found.get(forgotten.digest, forgotten.score) == forgotten.score
+    assert drawn[0].digest not in found
+
+
+def test_genes_are_read_from_any_schedule_of_the_subgraph(space: Space, make_dense: Any) -> None:
+    evolution = space.evolution()
+    for one in evolution.draw(6):
+        genes = evolution.genes_of(one.schedule)
+        assert genes is not None
+        assert genes[0] == one.genes[0]
+        np.testing.assert_array_equal(genes[1], one.genes[1])
+    untouched = load_tvm(intrinsics=True).s_tir.Schedule(make_dense(256, 256, 256).mod)
+    assert evolution.genes_of(untouched) is None
+
+
+def test_draws_go_on_past_what_is_refused(
+    space: Space, refusing: Callable[[Callable[[Decisions], bool]], None]
+) -> None:
+    refusing(lambda vector: bool(vector[1] > 4))
+    evolution = space.evolution()
+    drawn = evolution.draw(12)
+    assert len(drawn) == 12
+    assert all(a.genes[1][1] <= 4 for a in drawn)
+    assert evolution.applications > 12
+
+
+def test_the_sieve_learns_what_is_refused(
+    space: Space, refusing: Callable[[Callable[[Decisions], bool]], None]
+) -> None:
+    refusing(lambda vector: bool(vector[1] > 4 or vector[5] > 4))
+
+    def refused(cascade: bool, seed: int) -> float:
+        evolution = space.evolution(seed, cascade=cascade)
+        evolution.rank(evolution.draw(24))
+        apply, tried, kept = evolution.apply, 0, 0
+
+        def counting(genes: Any) -> Any:
+            nonlocal tried, kept
+            applied = apply(genes)
+            if len(genes) > 1:  # children; what is drawn comes one by one
+                tried, kept = tried + len(genes), kept + len(applied)
+            return applied
+
+        evolution.apply = counting
+        taken: set[int] = set()
+        for _ in range(4):
+            taken |= {a.digest for a in evolution.evolve([], 24, taken=taken)}
+        return 1 - kept / tried
+
+    plain, sieved = (np.mean([refused(on, seed) for seed in range(3)]) for on in (False, True))
+    assert plain > 0.1
+    assert sieved < 0.6 * plain
+
+
+def test_a_space_that_refuses_everything_gives_nothing(
+    space: Space, refusing: Callable[[Callable[[Decisions], bool]], None]
+) -> None:
+    refusing(lambda _vector: True)
+    evolution = space.evolution()
+    assert evolution.draw(4) == []
+    assert evolution.evolve([], 12, taken=()) == []
+    assert evolution.applications > 0

@@ -68,6 +68,7 @@ def settle(
             one.retime([s / drift for s in seconds[id(one)]])
     if abs(math.log(drift)) > DRIFT:
         for other in measured:
-            if other not in claims and math.isfinite(other.run_s):
+            # a claim that could not be timed again is on the machine's clock of today too
+            if not seconds.get(id(other)) and math.isfinite(other.run_s):
                 other.retime([float(s) / drift for s in other.runner_result.run_secs])
     return drift

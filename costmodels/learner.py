@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 
 import numpy as np
 import numpy.typing as npt
 
 from costmodels._booster import Booster
 from costmodels._family import Family
+from costmodels._fusion import Fusion
 from costmodels._local import Own, Surrogate
 from costmodels._samples import Samples
 from costmodels._shared import Shared
@@ -87,6 +89,47 @@ class Learner:
             before.trained_at = after.trained_at = 0
         if key in before.accuracy_on:
             after.accuracy_on[key] = before.accuracy_on.pop(key)
+
+    def absorb(self, other: Learner, *, samples: bool = True) -> None:
+        """Takes over what an earlier run learnt and this one does not know yet.
+
+        A subgraph's samples go to the family that it is assigned to here, else to the family of the
+        name it had; where this run has no such family they teach the shared model alone. Those of a
+        subgraph that has samples here stay behind, for two days' times of it do not compare. A
+        booster is taken where there is none, and kept until enough is new to train another.
+
+        Parameters
+        ----------
+        other
+            Left as it is.
+        samples
+            False takes the shared model alone, as it is: what was measured there says nothing here.
+        """
+        if samples:
+            here = {*self.families, *self.assigned.values()}
+            self._absorb_samples(other, here)
+            for name in other.families.keys() & here:
+                _inherit(self.family(name), other.families[name])
+        if self.use_shared and self.shared.booster is None:
+            self.shared.booster = other.shared.booster
+            held = sum(len(known) for known in self._all_samples())
+            self.shared.trained_at = min(other.shared.trained_at, held)
+
+    def _absorb_samples(self, other: Learner, here: set[str]) -> None:
+        met = {key for known in self._all_samples() for key in known.keys}
+        elder = Samples()
+        for name, theirs in other.families.items():
+            for key in theirs.samples.keys:
+                if key in met:
+                    continue
+                home = self.assigned.get(key, name)
+                into = self.family(home).samples if home in here else elder
+                into.add(key, *theirs.samples.of(key))
+        if len(elder):
+            self.shared.elders.append(elder)
+
+    def _all_samples(self) -> list[Samples]:
+        return [*(known.samples for known in self.families.values()), *self.shared.elders]
 
     def score(self, key: str, batch: Batch) -> Array:
         """Scores of a subgraph's candidates, shape (n,), higher is better, 0 for an invalid one."""
@@ -175,11 +218,21 @@ class Learner:
 
     def experience(self, name: str) -> int:
         """Measured candidates that a family's predictions draw on."""
-        own = self.samples(name)
         if not self.use_shared:
-            return own
-        elders: list[Samples] = self.shared.elders
-        return sum(len(f.samples) for f in self.families.values()) + sum(len(s) for s in elders)
+            return self.samples(name)
+        return sum(len(known) for known in self._all_samples())
+
+
+def _inherit(mine: Family, theirs: Family) -> None:
+    """An earlier family's booster, with the trust that it has earned."""
+    if mine.booster is not None or theirs.booster is None:
+        return
+    mine.booster = theirs.booster
+    mine.trained_at = min(theirs.trained_at, len(mine.samples))
+    mine.booster_accuracy = copy(theirs.booster_accuracy)
+    mine.prior_accuracy = copy(theirs.prior_accuracy)
+    mine.accuracy = copy(theirs.accuracy)
+    mine.fusion = Fusion([copy(judged) for judged in theirs.fusion.judged])
 
 
 def _log_time(

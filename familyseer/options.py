@@ -32,6 +32,11 @@ class TuneOptions:
         Go on from what an earlier run left in `out`.
     input_shapes
         Static extents of inputs whose shape the model leaves open, by input name.
+    warm_start
+        Folders of earlier runs, of this or other models, whose traces and cost models the run
+        starts from.
+    warm_start_any_target
+        Of earlier runs for another target, take the shared cost model instead of refusing them.
     """
 
     model: str
@@ -44,6 +49,8 @@ class TuneOptions:
     workers: int | None = None
     resume: bool = False
     input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    warm_start: tuple[Path, ...] = ()
+    warm_start_any_target: bool = False
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,18 @@ _DEFAULT_BUDGET_S = 600.0
     help="Processes that build candidates.  [default: as many as suit this machine]",
 )
 @click.option("--resume", is_flag=True, help="Go on from what an earlier run left in OUT.")
+@click.option(
+    "--warm-start",
+    multiple=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Start from what an earlier run, of this or another model, left in DIR; may be repeated.",
+)
+@click.option(
+    "--warm-start-any-target",
+    is_flag=True,
+    help="Of a DIR for another target, take the shared cost model instead of refusing it.",
+)
 @options.input_shape_option
 @click.option("--quiet", is_flag=True, help="Print nothing but warnings and errors.")
 @options.json_option

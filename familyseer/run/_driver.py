@@ -114,6 +114,8 @@ class _Run:
 
         options = self.options
         self.target = resolve_target(options.target)
+        # before the folder is this run's, so that a refusal leaves it as it was
+        self.warm_start = self._read_earlier_runs()
         self.model = load_model(
             options.model, input_shapes=options.input_shapes or None, seed=options.seed
         )
@@ -125,6 +127,18 @@ class _Run:
         write_json(
             options.out / "families.json",
             families_json(self.families, self.subgraphs, options.families),
+        )
+
+    def _read_earlier_runs(self) -> Any:
+        if not self.options.warm_start:
+            return None
+        from familyseer.run._warm_start import WarmStart
+
+        return WarmStart(
+            self.options.warm_start,
+            self.options.out,
+            self.target,
+            any_target=self.options.warm_start_any_target,
         )
 
     def _measure_untuned(self) -> None:
@@ -184,6 +198,9 @@ class _Run:
         )
         if self.folder.resumed:
             restore(self.states, self.database, self.cost_model, self.folder.models)
+        starters = None
+        if self.warm_start is not None:
+            starters = self.warm_start.prepare(self.subgraphs, self.cost_model)
         self.clock.reserve_s = reserve_s(self.states, self.reference)
 
         def on_round(done: Round) -> None:
@@ -200,6 +217,7 @@ class _Run:
             cost_model=self.cost_model,
             clock=self.clock,
             max_trials=self.options.trials,
+            starters=starters,
         )
         self.trials_at_start = sum(s.trials for s in self.states)
         return BudgetLoop(rounds, on_round=on_round).run()
@@ -283,6 +301,7 @@ class _Run:
             trials_before=self.folder.trials_before,
             elapsed_before_s=self.folder.elapsed_before_s,
             covered_at_s=self.covered_at_s,
+            warm_start=self.warm_start.report() if self.warm_start else [],
         )
         elapsed_s = self.folder.elapsed_before_s + self.clock.elapsed_s()
         self.folder.book(elapsed_s, sum(s.trials for s in self.states))

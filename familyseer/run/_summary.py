@@ -53,6 +53,7 @@ def summarise(
     trials_before: int,
     elapsed_before_s: float,
     covered_at_s: float | None,
+    warm_start: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """The contents of summary.json; times in the units that their names end with."""
     untuned_us = None if end.untuned_s is None else end.untuned_s * 1e6
@@ -85,6 +86,7 @@ def summarise(
         "max_rel_error": end.max_rel_error,
         "fell_back": end.fell_back,
         "stopped_by": stopped_by,
+        "warm_start": warm_start,
         "phases_s": {name: round(spent, 3) for name, spent in clock.phases.items()},
         "inputs": [{**asdict(spec), "shape": list(spec.shape)} for spec in model.inputs],
         "outputs": output_specs(model, outputs),

@@ -71,6 +71,8 @@ class _Pool:
         self.rng = rng
         self.spaces = [DecisionSpace(slots) for slots in recorded.sketches]
         self.open = np.ones(len(recorded), dtype=np.bool_)
+        # not all that is closed: what is planned ahead does not know the results in flight
+        self.measured = np.zeros(len(recorded), dtype=np.bool_)
         self.looked_at: dict[int, float] = {}
         self.vectors = [recorded.vector(i) for i in range(len(recorded))]
 
@@ -80,7 +82,7 @@ class _Pool:
         return drawn if len(drawn) else np.flatnonzero(self.open)
 
     def fastest(self, count: int) -> list[int]:
-        measured = np.flatnonzero(~self.open)
+        measured = np.flatnonzero(self.measured & np.isfinite(self.recorded.seconds))
         order = measured[np.argsort(self.recorded.seconds[measured], kind="stable")]
         return [int(i) for i in order[:count]]
 
@@ -229,6 +231,7 @@ class PoolRounds:
                 break
         state.appetite = appetite_after(state.appetite, [t.run_s for t in done])
         chosen, seconds = chosen[: len(done)], seconds[: len(done)]
+        pool.measured[chosen] = True
         self.cost_model.learn(state.subgraph.key, pool.recorded.batch(chosen), seconds)
         state.close_round(cost, len(done))
         state.exhausted = not pool.open.any()

@@ -165,9 +165,9 @@ def load_table(path: Path) -> NetworkTable:
             subgraphs = [
                 _recorded(number, entry, archive) for number, entry in enumerate(head["subgraphs"])
             ]
-    except (KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: a damaged table ({error}), expected one of {FORMAT = }") from None
-    return NetworkTable(head["network"], head["machine"], subgraphs)
+        return NetworkTable(head["network"], head["machine"], subgraphs)
+    except (KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: a damaged table ({error}), expected format {FORMAT}") from None
 
 
 def load_tables(folder: Path) -> list[NetworkTable]:

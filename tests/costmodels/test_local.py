@@ -84,8 +84,8 @@ def test_a_round_is_not_filled_with_neighbours():
     rows, mean, log_s = synthetic(40, seed=0)
     rng = np.random.default_rng(1)
     # far from what was measured, twelve hardly apart, and twenty a little slower and well apart
-    crowd = 9.0 + rng.normal(0.0, 1e-3, (12, 4))
-    apart = rng.uniform(-30.0, 30.0, (20, 4))
+    crowd = 60.0 + rng.normal(0.0, 1e-3, (12, 4))
+    apart = rng.uniform(-90.0, -15.0, (20, 4))
     asked = np.concatenate([crowd, apart]).astype(np.float32)
     their_mean = np.concatenate([np.zeros(12), np.full(20, 0.1)])
     surrogate = Surrogate(Own(rows, log_s, mean), asked, their_mean)

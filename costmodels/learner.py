@@ -108,8 +108,9 @@ class Learner:
         if samples:
             here = {*self.families, *self.assigned.values()}
             self._absorb_samples(other, here)
-            for name in other.families.keys() & here:
-                _inherit(self.family(name), other.families[name])
+            for name, theirs in other.families.items():
+                if name in here:
+                    _inherit(self.family(name), theirs)
         if self.use_shared and self.shared.booster is None:
             self.shared.booster = other.shared.booster
             held = sum(len(known) for known in self._all_samples())

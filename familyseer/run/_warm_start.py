@@ -19,8 +19,9 @@ from costmodels.store import load_learner
 from familyseer.errors import UserError
 from familyseer.export._compile import FAILED_S
 from familyseer.measure._measure import median_run_s
-from familyseer.search._rounds import SEEDS_OF_EACH, Starters
+from familyseer.search._rounds import SEEDS_OF_EACH
 from familyseer.search._sketch import Sketch
+from familyseer.search._starters import Starters
 from familyseer.subgraphs import Subgraph, subgraph_key
 from familyseer.target import describe_target
 from familyseer.tvm_env import load_tvm
@@ -37,13 +38,7 @@ _TARGET_ATTRS = ("mcpu", "arch", "num-cores")
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A measured candidate of an earlier run.
-
-    Attributes
-    ----------
-    decided
-        Its instructions and decisions as text: equal for equal candidates of a subgraph.
-    """
+    """A candidate of an earlier run; `decided` has its instructions and decisions as text."""
 
     trace: Any
     sketch: Sketch
@@ -63,10 +58,8 @@ class _Earlier:
         Whether it was tuned for this run's target; if not, its shared model alone is taken.
     best
         Subgraph key -> its fastest distinct candidates, fastest first.
-    anchors
-        Subgraph key -> name of its anchor operation.
-    used
-        Key and rank of the candidates that this run starts from.
+    used, seeds
+        Key and rank of the candidates that this run measures again, and offers to siblings.
     """
 
     name: str
@@ -232,14 +225,10 @@ def _read_records(run: _Earlier) -> None:
 
 def _records(folder: Path) -> Iterator[tuple[str, Any, list[Any]]]:
     """Key, TIR and valid tuning records of each subgraph of a folder's database."""
-    workloads, records = (folder / "tuning" / name for name in _DATABASE)
-    for path in (workloads, records):
-        if not path.is_file():
-            raise UserError(f"--warm-start {folder}: holds no tuning/{path.name}; {_EXPECTED}")
     try:
         # never made where missing: the folder is another run's
         database = load_tvm(intrinsics=True).s_tir.meta_schedule.database.JSONDatabase(
-            str(workloads), str(records), allow_missing=False
+            *(str(folder / "tuning" / name) for name in _DATABASE), allow_missing=False
         )
     except (RuntimeError, ValueError, TypeError):
         raise UserError(

@@ -6,9 +6,8 @@ Planning and carrying out are apart so that the next round can be planned while 
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from familyseer.measure._measure import Measured, measure
@@ -16,7 +15,8 @@ from familyseer.search._builds import BuildTimes
 from familyseer.search._clock import Clock
 from familyseer.search._evolution import Genes
 from familyseer.search._policy import appetite_after
-from familyseer.search._proposals import Proposals, Source, structural_hash
+from familyseer.search._proposals import Proposals
+from familyseer.search._starters import Start, Starters
 from familyseer.search._tactics import Tactics
 from familyseer.search._task import TaskState
 from familyseer.tvm_env import load_tvm
@@ -57,32 +57,6 @@ class Plan:
     state: TaskState
     schedules: list[Any]
     search_s: float
-
-
-@dataclass
-class Starters:
-    """What earlier runs found out that helps one subgraph.
-
-    Attributes
-    ----------
-    traces
-        Its own best ones, fastest first: they are measured here before anything else.
-    siblings
-        Candidates of subgraphs like it, fastest first, one sequence a subgraph.
-    """
-
-    traces: Sequence[Any] = ()
-    siblings: Sequence[Sequence[Source]] = ()
-
-
-@dataclass
-class _Start:
-    """What is left of a subgraph's starters; `opened` has the digests of its own traces."""
-
-    traces: deque[Any]
-    siblings: Sequence[Sequence[Source]]
-    sources: deque[Source] | None = None
-    opened: set[int] = field(default_factory=set)
 
 
 class Rounds:
@@ -143,10 +117,11 @@ class Rounds:
             for key, context in self._contexts.items()
         }
         self._workloads: dict[int, Any] = {}
-        self._starts: dict[int, _Start] = {}
-        for state in self.states:
-            known = (starters or {}).get(state.subgraph.key, Starters())
-            self._starts[id(state)] = _Start(deque(known.traces), known.siblings)
+        known = starters or {}
+        self._starts = {
+            key: Start(context.mod, known.get(state.subgraph.key, Starters()))
+            for state, (key, context) in zip(states, self._contexts.items(), strict=True)
+        }
 
     def close(self) -> None:
         """Lets go of the search strategies, and of the libraries kept for comparison."""
@@ -166,13 +141,13 @@ class Rounds:
     def plan(self, state: TaskState, kind: str, count: int) -> Plan:
         """At most `count` candidates for a subgraph; none if there is nothing worth measuring."""
         began = self.clock.now()
-        proposals = self._proposals[id(state)]
+        proposals, start = self._proposals[id(state)], self._starts[id(state)]
         count = self._affordable(state, count)
         if count < 1:
             state.exhausted = True
             return Plan(kind, state, [], 0.0)
         with self.clock.phase("search"):
-            openers = self._openers(state, count)
+            openers = start.openers(count)
             schedules: list[Any] = []
             if len(openers) < count:
                 schedules, scores = proposals.propose(
@@ -186,7 +161,7 @@ class Rounds:
                     schedules = self._worth_measuring(state, proposals, schedules, scores)
         if kind == "first" and self._may_stay_as_it_is(state):
             schedules = [_as_it_is(self._contexts[id(state)].mod), *schedules]
-        schedules = [*openers, *self._unopened(state, schedules)][:count]
+        schedules = [*openers, *start.unopened(schedules)][:count]
         plan = Plan(kind, state, schedules, self.clock.now() - began)
         if not schedules and kind != "foresee":
             state.close_round(plan.search_s, 0)
@@ -263,41 +238,13 @@ class Rounds:
             and (source := other.source(sibling.elite[rank][1])) is not None
         ]
         seeds = proposals.fit_seeds(sources, count)
-        earlier = self._earlier_sources(state)
+        earlier = self._starts[id(state)].sources(
+            lambda: proposals.evolution.sketches, NEAREST_SIBLINGS, SEEDS_OF_EACH
+        )
         # each once: re-fitting costs more than remembering that it was done
         while earlier and len(seeds) < count:
             seeds += proposals.fit_seeds([earlier.popleft()], count - len(seeds))
         return seeds
-
-    def _earlier_sources(self, state: TaskState) -> deque[Source]:
-        """Siblings of earlier runs not re-fitted yet, the most alike first."""
-        start = self._starts[id(state)]
-        if start.sources is None:
-            sketches = self._proposals[id(state)].evolution.sketches if start.siblings else []
-            gaps = [
-                min((s.distance(one[0][0]) for s in sketches), default=math.inf)
-                for one in start.siblings
-            ]
-            order = sorted((gap, i) for i, gap in enumerate(gaps) if math.isfinite(gap))
-            near = [start.siblings[i] for _, i in order[:NEAREST_SIBLINGS]]
-            start.sources = deque(
-                one[rank] for rank in range(SEEDS_OF_EACH) for one in near if rank < len(one)
-            )
-        return start.sources
-
-    def _openers(self, state: TaskState, count: int) -> list[Any]:
-        """Earlier runs' best schedules of this very subgraph that were not measured here yet."""
-        start, found = self._starts[id(state)], list[Any]()
-        while start.traces and len(found) < count:
-            schedule = _replay(self._contexts[id(state)].mod, start.traces.popleft())
-            if schedule is not None:
-                found += self._unopened(state, [schedule])
-                start.opened.add(int(structural_hash(schedule.mod)))
-        return found
-
-    def _unopened(self, state: TaskState, schedules: list[Any]) -> list[Any]:
-        opened = self._starts[id(state)].opened
-        return [s for s in schedules if not opened or int(structural_hash(s.mod)) not in opened]
 
     def _model_ready(self, state: TaskState, kind: str) -> bool:
         ask = getattr(self.cost_model, "experience", None)
@@ -380,16 +327,6 @@ class Rounds:
                     [m.runner_result for m in done],
                 )
         self.on_measured(state, done)
-
-
-def _replay(mod: Any, trace: Any) -> Any | None:
-    """The very schedule that was measured, or None where this TVM cannot follow its trace."""
-    schedule = tvm.s_tir.Schedule(mod, error_render_level="none")
-    try:
-        trace.apply_to_schedule(schedule, remove_postproc=False)
-    except (tvm.s_tir.ScheduleError, RuntimeError, ValueError, IndexError):
-        return None
-    return schedule
 
 
 def _as_it_is(mod: Any) -> Any:

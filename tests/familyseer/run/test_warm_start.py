@@ -211,7 +211,7 @@ def spoil(folder: Path, file: Path | str, text: str | None) -> None:
         ("tuning/run.json", None, "holds no tuning/run.json; expected what `familyseer tune` left"),
         ("tuning/run.json", "{", "run.json: not the state of a tuning run"),
         ("tuning/run.json", '{"target": "nonsense"}', "run.json: not the state of a tuning run"),
-        ("tuning/database_workload.json", None, "holds no tuning/database_workload.json"),
+        ("tuning/database_workload.json", None, "cannot be read; expected MetaSchedule's JSON"),
         (RECORDS, "[0, 1]\n", "tuning/ cannot be read; expected MetaSchedule's JSON database"),
         (RECORDS, "", "holds no measured candidate"),
     ],

@@ -51,7 +51,7 @@ class Training:
 class Booster:
     """Predicts labels of the candidates of a family, or of all families.
 
-    Trees correct a line fitted through the prior (XGBoost's base margin), so ten samples move the
+    Trees correct a line fitted through the prior, so ten samples move the
     prior's ranking a little instead of replacing it by noise. Targets are the square roots of the
     labels: the steep half of the scale is where the good candidates are, and its few points would
     otherwise carry nearly all of the squared error.
@@ -104,16 +104,14 @@ class Booster:
         targets = np.sqrt(labels)
         train = ~held_out
         intercept, slope = _line(prior[train], targets[train])
-        margin = intercept + slope * prior
+        # trees learn what is left of the line: the same as XGBoost's base margin, whose setting
+        # starts all of XGBoost's threads and waits for them, milliseconds beside busy builds
+        left = targets - (intercept + slope * prior)
         stopping = bool(held_out.any())
         watch = {}
-        matrix = xgboost.QuantileDMatrix(
-            rows[train], targets[train], base_margin=margin[train], nthread=threads, max_bin=64
-        )
+        matrix = xgboost.QuantileDMatrix(rows[train], left[train], nthread=threads, max_bin=64)
         if stopping:
-            aside = xgboost.DMatrix(
-                rows[held_out], targets[held_out], base_margin=margin[held_out], nthread=threads
-            )
+            aside = xgboost.DMatrix(rows[held_out], left[held_out], nthread=threads)
             watch = {"evals": [(aside, "aside")], "early_stopping_rounds": _PATIENCE}
         settings = {
             "tree_method": "hist",
@@ -125,6 +123,7 @@ class Booster:
             "colsample_bytree": 0.3,
             "nthread": threads,
             "seed": seed,
+            "base_score": 0.0,
             "verbosity": 0,
         }
         booster = xgboost.train(
@@ -144,10 +143,9 @@ class Booster:
 
     def roots(self, rows: npt.NDArray[np.float32], prior: Array) -> Array:
         """Predicted square roots of labels, shape (n,), around 1 for a subgraph's best so far."""
-        root = self.booster.inplace_predict(
-            rows, base_margin=self.intercept + self.slope * prior, predict_type="value"
-        )
-        return np.clip(np.nan_to_num(np.asarray(root, dtype=np.float64)), -5.0, 5.0)
+        left = np.asarray(self.booster.inplace_predict(rows), dtype=np.float64)
+        root = self.intercept + self.slope * prior + left
+        return np.clip(np.nan_to_num(root), -5.0, 5.0)
 
     def predict(self, rows: npt.NDArray[np.float32], prior: Array) -> Array:
         """Predicted labels, shape (n,): positive, around 1 for a subgraph's best so far."""

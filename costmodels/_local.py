@@ -65,12 +65,15 @@ class Surrogate:
         self._residual = self._log_s - own.mean[kept] - offset
         self._mean = mean + offset
         self._amplitude = max(float(self._residual.var()), _LEAST_VARIANCE)
+        self._noise = _NOISE * self._amplitude + 1e-6
         self._known = known
+        self._cross = self._kernel(self._rows, known)
         self.best = float(self._log_s.min())
 
     def predict(self) -> tuple[Array, Array]:
         """Mean and standard deviation of log2 of the candidates' seconds, shapes (m,)."""
-        return self._posterior(self._known, self._residual)
+        mean, variance, _ = self._posterior()
+        return mean, np.sqrt(np.maximum(variance, 1e-9))
 
     def choose(self, count: int) -> tuple[npt.NDArray[np.int64], Array]:
         """Candidates by expected improvement, each chosen as if the ones before it were measured.
@@ -83,31 +86,36 @@ class Surrogate:
         chosen, gains
             Positions, at most `count`, and the expected improvement of each, in log2 of seconds.
         """
-        known, residual = self._known, self._residual
-        best, open_ones = self.best, np.ones(len(self._mean), dtype=np.bool_)
+        mean, variance, solved = self._posterior()
+        best, open_ones = self.best, np.ones(len(mean), dtype=np.bool_)
         chosen: list[int] = []
         gains: list[float] = []
-        for _ in range(min(count, len(self._mean))):
-            mean, deviation = self._posterior(known, residual)
+        columns: list[Array] = []
+        for _ in range(min(count, len(mean))):
+            deviation = np.sqrt(np.maximum(variance, 1e-9))
             gain = np.where(open_ones, expected_improvement(mean, deviation, best), -1.0)
             # without any hope the best predicted comes first
             at = int(np.argmax(gain if gain.max() > 1e-9 else np.where(open_ones, -mean, -np.inf)))
             chosen.append(at)
             gains.append(max(0.0, float(gain[at])))
             open_ones[at] = False
-            known = np.concatenate([known, self._rows[at : at + 1]])
-            residual = np.append(residual, mean[at] - self._mean[at])
+            # a value that is as predicted moves no mean; it takes away what was uncertain near it
+            column = self._kernel(self._rows, self._rows[at : at + 1])[:, 0]
+            column = column - self._cross @ solved[:, at] - sum(c * c[at] for c in columns)
+            column = column / math.sqrt(max(float(variance[at]), 1e-9) + self._noise)
+            columns.append(column)
+            variance = variance - np.square(column)
             best = min(best, float(mean[at]))
         return np.asarray(chosen, dtype=np.int64), np.asarray(gains)
 
-    def _posterior(self, known: Array, residual: Array) -> tuple[Array, Array]:
-        cross = self._kernel(self._rows, known)
-        inner = self._kernel(known, known)
-        inner[np.diag_indices_from(inner)] += _NOISE * self._amplitude + 1e-6
-        solved = np.linalg.solve(inner, np.concatenate([residual[:, None], cross.T], axis=1))
-        mean = self._mean + cross @ solved[:, 0]
-        variance = self._amplitude - (cross * solved[:, 1:].T).sum(axis=1)
-        return mean, np.sqrt(np.maximum(variance, 1e-9))
+    def _posterior(self) -> tuple[Array, Array, Array]:
+        """Means and variances of the candidates, and the inverse kernel times their covariances."""
+        inner = self._kernel(self._known, self._known)
+        inner[np.diag_indices_from(inner)] += self._noise
+        solved = np.linalg.solve(inner, np.column_stack([self._residual, self._cross.T]))
+        mean = self._mean + self._cross @ solved[:, 0]
+        variance = self._amplitude - (self._cross * solved[:, 1:].T).sum(axis=1)
+        return mean, variance, solved[:, 1:]
 
     def _kernel(self, one: Array, other: Array) -> Array:
         squares = (

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from costmodels.features import Batch
 from costmodels.learner import Learner
 from familyseer.laboratory.clock import ReplayClock
 from familyseer.laboratory.tables import NetworkTable, Recorded
@@ -29,7 +30,7 @@ Indices = npt.NDArray[np.int64]
 # candidates that the full model looks at for a round, as in a live run
 APPLIED = 64
 RANDOM_SHARE = 0.1
-SEED_SHARE = 0.5
+SEED_SHARE = 0.25
 SAMPLES_TO_EVOLVE = 12
 SAMPLES_TO_EVOLVE_FIRST = 32
 NEAREST_SIBLINGS, SEEDS_OF_EACH = 6, 3
@@ -74,6 +75,7 @@ class _Pool:
         # not all that is closed: what is planned ahead does not know the results in flight
         self.measured = np.zeros(len(recorded), dtype=np.bool_)
         self.looked_at: dict[int, float] = {}
+        self.seeded: set[tuple[int, int]] = set()
         self.vectors = [recorded.vector(i) for i in range(len(recorded))]
 
     def samplable(self) -> Indices:
@@ -121,6 +123,8 @@ class PoolRounds:
         What the search does beyond sampling and ranking.
     warm_up
         Candidates are drawn at random until so many were measured.
+    analytic
+        Whether the cost model gets the analytic estimate.
     seed
         Of what is drawn.
     stop_when
@@ -136,6 +140,7 @@ class PoolRounds:
         max_trials: int | None = None,
         tactics: Tactics | None = None,
         warm_up: int = 0,
+        analytic: bool = True,
         seed: int = 0,
         stop_when: Callable[[list[TaskState]], bool] = lambda _states: False,
     ) -> None:
@@ -144,6 +149,7 @@ class PoolRounds:
         self.tactics = tactics or Tactics()
         self.cost_model = learner
         self.warm_up = warm_up
+        self.analytic = analytic
         self.trials = 0
         self.stop_when = stop_when
         self.states = [
@@ -188,11 +194,13 @@ class PoolRounds:
         for index, score in zip(looked, scores, strict=True):
             pool.looked_at[int(index)] = float(score)
         chosen_first, _ = self.cost_model.choose(
-            state.subgraph.key, pool.recorded.batch(looked), count
+            state.subgraph.key, self._batch(pool, looked), count
         )
         ranked = [int(looked[int(i)]) for i in chosen_first]
         ranked += [i for i in map(int, looked) if i not in ranked]
-        picked = [i for i in ranked if i in seeds][: max(1, int(SEED_SHARE * count))]
+        # later they must earn their place like any other
+        reserved = max(1, int(SEED_SHARE * count)) if kind == "first" else 0
+        picked = [i for i in ranked if i in seeds][:reserved]
         chance = max(1, round(RANDOM_SHARE * count)) if evolve and count > 4 else 0
         picked += [i for i in ranked if i not in picked][: count - chance - len(picked)]
         rest = np.asarray([i for i in pool.samplable() if int(i) not in picked], dtype=np.int64)
@@ -232,7 +240,7 @@ class PoolRounds:
         state.appetite = appetite_after(state.appetite, [t.run_s for t in done])
         chosen, seconds = chosen[: len(done)], seconds[: len(done)]
         pool.measured[chosen] = True
-        self.cost_model.learn(state.subgraph.key, pool.recorded.batch(chosen), seconds)
+        self.cost_model.learn(state.subgraph.key, self._batch(pool, chosen), seconds)
         state.close_round(cost, len(done))
         state.exhausted = not pool.open.any()
         return done
@@ -278,6 +286,9 @@ class PoolRounds:
                 best = sibling.fastest(SEEDS_OF_EACH)
                 if rank >= len(best) or len(seeds) >= count:
                     continue
+                if (mark := (id(sibling), best[rank])) in pool.seeded:
+                    continue
+                pool.seeded.add(mark)
                 source = sibling.spaces[int(sibling.recorded.sketch[best[rank]])]
                 found = pool.nearest(source, sibling.vectors[best[rank]])
                 if found is not None and found not in seeds:
@@ -291,10 +302,13 @@ class PoolRounds:
         scores = self._scores(state, pool, np.asarray([*best, *picked], dtype=np.int64))
         return [i for i, score in zip(picked, scores[1:], strict=True) if score >= scores[0]]
 
+    def _batch(self, pool: _Pool, which: Indices) -> Batch:
+        return pool.recorded.batch(which, analytic=self.analytic)
+
     def _scores(self, state: TaskState, pool: _Pool, which: Indices) -> npt.NDArray[np.float64]:
         if not len(which):
             return np.zeros(0)
-        return self.cost_model.score(state.subgraph.key, pool.recorded.batch(which))
+        return self.cost_model.score(state.subgraph.key, self._batch(pool, which))
 
 
 def _some(pool: _Pool, which: Indices, count: int) -> Indices:

@@ -20,7 +20,7 @@ from familyseer.search._tactics import Tactics
 from familyseer.search._task import TaskState
 
 WITHIN = (0.05, 0.02, 0.01)
-STOCK_WARM_UP = 100
+STOCK_WARM_UP, STOCK_ROUND = 100, 64
 STOCK_ALPHA, STOCK_WINDOW = 0.2, 3
 ROUND_TRIALS = 16
 
@@ -90,8 +90,20 @@ def replay(
     return watch.outcome()
 
 
-def replay_stock(table: NetworkTable, *, seed: int, max_trials: int | None = None) -> Outcome:
-    """MetaSchedule's way on the same table."""
+def replay_stock(
+    table: NetworkTable,
+    *,
+    seed: int,
+    round_trials: int = STOCK_ROUND,
+    max_trials: int | None = None,
+) -> Outcome:
+    """MetaSchedule's way on the same table.
+
+    Parameters
+    ----------
+    round_trials
+        Candidates in a round, 64 where users leave it alone.
+    """
     learner = Learner(seed=seed, shared=False, local=False)
     watch = _Watch(table)
     everything_off = Tactics(**dict.fromkeys(Tactics.names(), False))
@@ -101,6 +113,7 @@ def replay_stock(table: NetworkTable, *, seed: int, max_trials: int | None = Non
         max_trials=max_trials,
         tactics=everything_off,
         warm_up=STOCK_WARM_UP,
+        analytic=False,
         seed=seed,
         stop_when=watch,
     )
@@ -114,7 +127,7 @@ def replay_stock(table: NetworkTable, *, seed: int, max_trials: int | None = Non
         if chosen is None:
             break
         state = chosen
-        plan = rounds.plan(state, "steepest", ROUND_TRIALS)
+        plan = rounds.plan(state, "steepest", round_trials)
         if plan.schedules:
             rounds.carry_out(plan)
             histories[id(state)].append(state.best_s)

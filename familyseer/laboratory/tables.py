@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from costmodels.features import FEATURE_LENGTH, Batch
+from costmodels.prior import TERMS
 from familyseer.errors import UserError
 from familyseer.search._decisions import Slot
 
@@ -72,11 +73,22 @@ class Recorded:
         """Seconds of the fastest recorded candidate."""
         return float(self.seconds.min())
 
-    def batch(self, chosen: Any = slice(None)) -> Batch:
-        """Features of some candidates, as a cost model takes them."""
+    def batch(self, chosen: Any = slice(None), *, analytic: bool = True) -> Batch:
+        """Features of some candidates, as a cost model takes them.
+
+        Parameters
+        ----------
+        analytic
+            False leaves out the analytic estimate (`costmodels.prior`), which stock models lack.
+        """
         rows = self.rows[chosen]
-        # the last feature is the analytic estimate that everything starts from
-        return Batch(rows, rows[:, -1].astype(float), np.ones(len(rows), dtype=np.bool_))
+        valid = np.ones(len(rows), dtype=np.bool_)
+        if analytic:
+            # the last feature is the estimate that everything starts from
+            return Batch(rows, rows[:, -1].astype(float), valid)
+        rows = rows.copy()
+        rows[:, -(len(TERMS) + 1) :] = 0.0
+        return Batch(rows, np.zeros(len(rows)), valid)
 
     def vector(self, index: int) -> npt.NDArray[np.int32]:
         """The decisions of one candidate, without the padding."""

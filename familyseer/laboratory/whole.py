@@ -1,4 +1,4 @@
-"""A whole tuning run replayed: the live search over the whole design space, on an emulated machine."""
+"""A whole tuning run replayed: the live search, the whole design space, an emulated machine."""
 
 from __future__ import annotations
 

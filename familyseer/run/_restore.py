@@ -42,11 +42,13 @@ def restore(states: list[TaskState], database: Any, cost_model: Any, models: Pat
             state.best_s = min(state.best_s, run_s)
             state.remember(run_s, schedule)
     counts: dict[str, int] = {}
-    keys: dict[int, str] = {}
+    keys: dict[Any, str] = {}
     for record in database.get_all_tuning_records():
         workload = record.workload
-        key = keys.setdefault(id(workload), subgraph_key(workload.mod))
-        counts[key] = counts.get(key, 0) + 1
+        # by the object, whose hash is that of TVM's handle: its Python wrapper is new every time
+        if workload not in keys:
+            keys[workload] = subgraph_key(workload.mod)
+        counts[keys[workload]] = counts.get(keys[workload], 0) + 1
     for state in states:
         state.trials = counts.get(state.subgraph.key, 0)
         state.rounds = 1 if state.covered else 0

@@ -184,28 +184,30 @@ def nearest_tiling(slot: Slot, factors: Sequence[int] | Decisions) -> Decisions:
     wanted = np.log2(np.maximum(np.asarray(factors, dtype=float), 1.0))
     # the outermost factor takes the difference in size: inner tiles are made for the machine
     wanted[0] += math.log2(max(slot.extent, 1)) - wanted.sum()
-    best, best_gap = None, math.inf
-    for tiling in _tilings(slot.extent, slot.width, slot.limit):
-        gap = float(np.square(np.log2(tiling) - wanted).sum())
-        if gap < best_gap:
-            best, best_gap = tiling, gap
-    if best is None:  # too many to look at: the largest primes go where most is missing
-        best = tuple(_greedy_tiling(slot, wanted))
-    return np.asarray(best, dtype=np.int32)
+    tilings, logarithms = _tilings(slot.extent, slot.width, slot.limit)
+    if not len(tilings):  # too many to look at: the largest primes go where most is missing
+        return np.asarray(_greedy_tiling(slot, wanted), dtype=np.int32)
+    gaps = np.square(logarithms - wanted).sum(axis=1)
+    return np.asarray(tilings[int(np.argmin(gaps))], dtype=np.int32)
 
 
 _MOST_TILINGS = 4096
 
 
 @lru_cache(maxsize=512)
-def _tilings(extent: int, parts: int, limit: int) -> tuple[tuple[int, ...], ...]:
-    """All tilings of an extent whose innermost factor keeps the limit; none if there are many."""
+def _tilings(
+    extent: int, parts: int, limit: int
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
+    """All tilings of an extent whose innermost factor keeps the limit, and their logarithms.
+
+    None if there are very many.
+    """
     count = 1
     primes = _primes(extent)
     for prime in set(primes):
         count *= math.comb(primes.count(prime) + parts - 1, parts - 1)
     if count > _MOST_TILINGS:
-        return ()
+        return np.zeros((0, parts), dtype=np.int32), np.zeros((0, parts))
     found: list[tuple[int, ...]] = [()]
     rest = [extent]
     for _ in range(parts - 1):
@@ -215,8 +217,10 @@ def _tilings(extent: int, parts: int, limit: int) -> tuple[tuple[int, ...], ...]
                 longer.append((*head, factor))
                 left.append(remaining // factor)
         found, rest = longer, left
-    whole = [(*head, last) for head, last in zip(found, rest, strict=True)]
-    return tuple(t for t in whole if limit <= 0 or t[-1] <= limit)
+    whole = np.asarray([(*h, r) for h, r in zip(found, rest, strict=True)], dtype=np.int32)
+    # a part alone has no other to give a factor to
+    kept = whole if limit <= 0 or parts < 2 else whole[whole[:, -1] <= limit]
+    return kept, np.log2(kept)
 
 
 def _greedy_tiling(slot: Slot, wanted: npt.NDArray[np.float64]) -> list[int]:

@@ -158,7 +158,7 @@ class Proposals:
         sketches = self.evolution.sketches
         for source, vector in sources:
             # where sketches differ in more than decisions, only the like one means the same
-            alike = [s.signature == source.signature for s in sketches]
+            alike = [s.structure == source.structure for s in sketches]
             for index, sketch in enumerate(sketches):
                 if len(fitted) >= count or (any(alike) and not alike[index]):
                     continue
@@ -184,6 +184,7 @@ class Proposals:
         evolve: bool,
         time_for_search_s: float,
         seeds: Sequence[Genes] = (),
+        seeds_first: bool = True,
     ) -> tuple[list[Any], np.ndarray]:
         """At most `count` new schedules, best predicted first, and their predicted scores.
 
@@ -196,7 +197,9 @@ class Proposals:
         time_for_search_s
             Seconds that the search may take; the population is sized to it.
         seeds
-            Decisions to try before all others, as `fit_seeds` gives them.
+            Decisions of siblings, as `fit_seeds` gives them.
+        seeds_first
+            Whether part of the round is theirs; else they earn their place like any other.
         """
         if not self._evolving:
             return self._ask_strategy(count)
@@ -214,7 +217,8 @@ class Proposals:
             drawn = evolution.rank(evolution.draw(population))
             few = len(drawn) < population // 4
             found = sorted([*evolution.recall(count, self._seen), *drawn], key=lambda a: -a.score)
-        picked = self._unseen(seeded, max(1, int(SEED_SHARE * count)))
+        picked = self._unseen(seeded, max(1, int(SEED_SHARE * count)) if seeds_first else 0)
+        found = sorted([*found, *seeded], key=lambda a: -a.score)
         picked += self._choose(found, count - chance - len(picked))
         picked += self._by_chance(evolution, count - len(picked))
         self.used_up = not picked or few

@@ -156,6 +156,7 @@ class Rounds:
                     evolve=self._model_ready(state, kind),
                     time_for_search_s=self._time_for_search(count),
                     seeds=self._seeds(state, count) if self.tactics.seeds else (),
+                    seeds_first=kind == "first",
                 )
                 if kind == "foresee":
                     schedules = self._worth_measuring(state, proposals, schedules, scores)

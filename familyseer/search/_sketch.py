@@ -7,6 +7,7 @@ MetaSchedule gives a subgraph's design space as a few traces ("sketches" in Anso
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -35,15 +36,20 @@ class Sketch(DecisionSpace):
         super().__init__(_slots(self._sampling, simplified.decisions))
 
     @cached_property
-    def signature(self) -> tuple[str, ...]:
-        """Names of all instructions: traces of equal signature differ in decisions alone."""
-        return tuple(str(i.kind.name) for i in self.instructions)
+    def signature(self) -> str:
+        """The trace without its decisions: candidates of one signature differ in those alone."""
+        return str(self._make_trace(self.instructions, {}))
+
+    @cached_property
+    def structure(self) -> str:
+        """The signature without names, for siblings' blocks are called otherwise."""
+        return re.sub(r'"[^"]*"', '""', self.signature)
 
     def read(self, trace: Any) -> Decisions | None:
         """The decisions of a trace of this sketch; None if it is of another one."""
         simplified = trace.simplified(True)
         found = list(simplified.insts)
-        if tuple(str(i.kind.name) for i in found) != self.signature:
+        if str(self._make_trace(found, {})) != self.signature:
             return None
         sampling = [i for i in found if i.kind.name.startswith("Sample")]
         vector = np.full(self.length, OPEN, dtype=np.int32)

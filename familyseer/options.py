@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from familyseer.tactics import Tactics
+
 
 @dataclass(frozen=True)
 class TuneOptions:
@@ -37,6 +39,8 @@ class TuneOptions:
         starts from.
     warm_start_any_target
         Of earlier runs for another target, take the shared cost model instead of refusing them.
+    tactics
+        What the search does beyond sampling and ranking.
     """
 
     model: str
@@ -51,6 +55,7 @@ class TuneOptions:
     input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     warm_start: tuple[Path, ...] = ()
     warm_start_any_target: bool = False
+    tactics: Tactics = field(default_factory=Tactics)
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ class CompareOptions:
     budget_s
         Wall-clock seconds that each run gets.
     tuners
-        Their names, in the order in which they take turns.
+        Their names (see `familyseer.tuners`), in the order in which they take turns.
     rounds
         Runs a tuner, at least 1; rounds alternate between tuners.
     """

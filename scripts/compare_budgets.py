@@ -27,6 +27,7 @@ from familyseer.compare import (
     untuned_library,
 )
 from familyseer.duration import parse_duration
+from familyseer.tuners import check_tuner
 
 CURVE_POINTS = 400
 
@@ -34,9 +35,9 @@ CURVE_POINTS = 400
 def parse_entry(text: str) -> tuple[str, float]:
     """``familyseer:5m`` as the tuner's name and seconds."""
     tuner, _, budget = text.partition(":")
-    if tuner not in ("familyseer", "metaschedule", "random") or not budget:
+    if not budget:
         raise click.BadParameter(f"{text}: expected TUNER:BUDGET such as familyseer:5m")
-    return tuner, parse_duration(budget)
+    return check_tuner(tuner), parse_duration(budget)
 
 
 def at(curve: list[Any], seconds: float) -> dict[str, Any]:

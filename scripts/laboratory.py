@@ -23,7 +23,7 @@ from familyseer.laboratory.ranking import rank_unseen
 from familyseer.laboratory.replays import WITHIN, replay, replay_stock
 from familyseer.laboratory.tables import SUFFIX, NetworkTable, load_table
 from familyseer.machine import available_cores
-from familyseer.search._tactics import Tactics
+from familyseer.tactics import Tactics
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLES = ROOT / "benchmarks" / "tables"

@@ -9,18 +9,21 @@ import click
 
 from familyseer.cli import _options as options
 from familyseer.errors import UserError
+from familyseer.tuners import OURS, RANDOM, STOCK, TUNERS, check_tuner
 
-_TUNERS = ("familyseer", "metaschedule", "random")
+_DEFAULT = (OURS, STOCK, RANDOM)
 
 
 def _parse_tuners(_ctx: click.Context, _parameter: click.Parameter, text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(",") if name.strip())
-    unknown = [name for name in names if name not in _TUNERS]
-    if not names or unknown or len(set(names)) < len(names):
+    if not names or len(set(names)) < len(names):
         raise UserError(
-            f"--tuners {text}: expected some of {','.join(_TUNERS)}, each once, with commas between"
+            f"--tuners {text}: expected some of {','.join(TUNERS)}, each once, with commas between"
         )
-    return names
+    try:
+        return tuple(check_tuner(name) for name in names)
+    except UserError as error:
+        raise UserError(f"--tuners {text}: {error}") from None
 
 
 @click.command("compare")
@@ -28,7 +31,7 @@ def _parse_tuners(_ctx: click.Context, _parameter: click.Parameter, text: str) -
 @options.budget_option(required=True)
 @click.option(
     "--tuners",
-    default=",".join(_TUNERS),
+    default=",".join(_DEFAULT),
     show_default=True,
     metavar="A,B",
     callback=_parse_tuners,

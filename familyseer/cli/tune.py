@@ -10,6 +10,7 @@ import click
 
 from familyseer.cli import _options as options
 from familyseer.cli._clock import STARTED_AT
+from familyseer.tactics import Tactics
 
 _DEFAULT_BUDGET_S = 600.0
 
@@ -55,6 +56,13 @@ _DEFAULT_BUDGET_S = 600.0
     help="Of a DIR for another target, take the shared cost model instead of refusing it.",
 )
 @options.input_shape_option
+@click.option(
+    "--without",
+    multiple=True,
+    metavar="TACTIC",
+    type=click.Choice(Tactics.names()),
+    help=f"Switch off a part of the search, to see what it earns: {', '.join(Tactics.names())}.",
+)
 @click.option("--quiet", is_flag=True, help="Print nothing but warnings and errors.")
 @options.json_option
 def command(
@@ -63,6 +71,7 @@ def command(
     budget_s: float | None,
     trials: int | None,
     input_shapes: tuple[str, ...],
+    without: tuple[str, ...],
     quiet: bool,
     as_json: bool,
     **rest: Any,
@@ -84,6 +93,7 @@ def command(
         budget_s=budget_s,
         trials=trials,
         input_shapes=options.parse_input_shapes(input_shapes),
+        tactics=Tactics.without(without),
         **rest,
     )
     with native_messages_to(out / "tuning" / "tvm.log") as stderr, results_only():

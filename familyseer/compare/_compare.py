@@ -13,6 +13,7 @@ from typing import Any
 from familyseer.compare._curves import Point, final_us, plot_curves, reach, read_curve
 from familyseer.errors import UserError
 from familyseer.options import CompareOptions
+from familyseer.tuners import OURS, WITHOUT, is_ours
 
 TIMING_REPEATS = 50
 TIMING_S = 20.0
@@ -96,10 +97,11 @@ def run_tuner(options: CompareOptions, tuner: str, number: int) -> dict[str, Any
     folder = (options.out / f"{tuner}-{number}").resolve()
     seed = options.seed + number
     command = [sys.executable, "-m"]
-    if tuner == "familyseer":
+    if is_ours(tuner):
         command += ["familyseer.cli", "tune", options.model, "-o", str(folder), "--json"]
         command += ["--budget", f"{options.budget_s}s", "--seed", str(seed)]
         command += ["--target", options.target] if options.target else []
+        command += ["--without", tuner.removeprefix(WITHOUT)] if tuner != OURS else []
         for name, shape in options.input_shapes.items():
             command += ["--input-shape", f"{name}={','.join(map(str, shape))}"]
     else:
@@ -121,7 +123,7 @@ def run_tuner(options: CompareOptions, tuner: str, number: int) -> dict[str, Any
         )
     if ended.returncode:
         raise RuntimeError(f"{tuner} failed: see {options.out / f'{tuner}-{number}.log'}")
-    name = "summary.json" if tuner == "familyseer" else "result.json"
+    name = "summary.json" if is_ours(tuner) else "result.json"
     found = json.loads((folder / name).read_text())
     kept = {key: found[key] for key in ("trials", "elapsed_s", "covered", "subgraphs")}
     first_pass = found["covered"] == found["subgraphs"]

@@ -29,6 +29,7 @@ def run_one(spec: dict[str, Any], started_at: float) -> dict[str, Any]:
     from familyseer.run import write_json
     from familyseer.subgraphs import extract_subgraphs, fuse
     from familyseer.target import resolve_target
+    from familyseer.tuners import STOCK, STOCK_WARM
     from familyseer.tvm_env import load_tvm
 
     load_tvm(intrinsics=True)
@@ -40,10 +41,11 @@ def run_one(spec: dict[str, Any], started_at: float) -> dict[str, Any]:
     fused = fuse(model.mod, target)
     subgraphs = extract_subgraphs(fused, target)
     ledger = Ledger(subgraphs, out / "history.csv", started_at, float(spec["budget_s"]))
-    if spec["tuner"] == "metaschedule":
+    if spec["tuner"] in (STOCK, STOCK_WARM):
         from familyseer.compare._stock import tune_stock
 
-        tune_stock(fused, target, str(out / "stock"), ledger, spec["seed"])
+        warm = spec["tuner"] == STOCK_WARM
+        tune_stock(fused, target, str(out / "stock"), ledger, spec["seed"], warm=warm)
     else:
         from familyseer.compare._random import tune_random
 

@@ -40,10 +40,10 @@ class _Model(_XGBModel):
 
 @derived_object
 class _Builder(_PyBuilder):
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, stock: Any) -> None:
         super().__init__()
         self.ledger = ledger
-        self.stock = ms.builder.LocalBuilder(max_workers=None)
+        self.stock = stock
         self.mods: dict[str, Any] = {}
 
     def build(self, build_inputs: list[Any]) -> list[Any]:
@@ -57,12 +57,12 @@ class _Builder(_PyBuilder):
 
 @derived_object
 class _Runner(_PyRunner):
-    def __init__(self, ledger: Ledger, builder: Any, model: Any) -> None:
+    def __init__(self, ledger: Ledger, builder: Any, model: Any, stock: Any) -> None:
         super().__init__()
         self.ledger = ledger
         self.builder = builder
         self.model = model
-        self.stock = ms.runner.LocalRunner()
+        self.stock = stock
 
     def run(self, runner_inputs: list[Any]) -> list[Any]:
         futures = []
@@ -77,10 +77,24 @@ class _Runner(_PyRunner):
         return futures
 
 
-def tune_stock(fused: Any, target: Any, work_dir: str, ledger: Ledger, seed: int) -> None:
-    """Tunes with MetaSchedule's own `tune_relax`, its defaults untouched, until time is up."""
+def tune_stock(
+    fused: Any, target: Any, work_dir: str, ledger: Ledger, seed: int, *, warm: bool = False
+) -> None:
+    """Tunes with MetaSchedule's own `tune_relax`, its defaults untouched, until time is up.
+
+    Parameters
+    ----------
+    warm
+        Build and run candidates with our warm workers instead of stock's, so that a comparison
+        with our tuner is one of the searches alone.
+    """
+    from familyseer.measure import WarmBuilder, WarmRunner
+
     model = _Model(ledger)
-    builder = _Builder(ledger)
+    workers = (WarmBuilder(), WarmRunner()) if warm else None
+    builds = workers[0] if workers else ms.builder.LocalBuilder(max_workers=None)
+    runs = workers[1] if workers else ms.runner.LocalRunner()
+    builder = _Builder(ledger, builds)
     try:
         ms.relax_integration.tune_relax(
             fused,
@@ -89,7 +103,7 @@ def tune_stock(fused: Any, target: Any, work_dir: str, ledger: Ledger, seed: int
             work_dir,
             max_trials_global=1 << 30,
             builder=builder,
-            runner=_Runner(ledger, builder, model),
+            runner=_Runner(ledger, builder, model, runs),
             cost_model=model,
             seed=seed + 1,
         )
@@ -97,3 +111,6 @@ def tune_stock(fused: Any, target: Any, work_dir: str, ledger: Ledger, seed: int
         # TVM hands our exception back as an error of its own, so the ledger is asked instead
         if not ledger.ended:
             raise
+    finally:
+        for one in workers or ():
+            one.close()

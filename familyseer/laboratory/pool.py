@@ -21,9 +21,9 @@ from familyseer.laboratory.tables import NetworkTable, Recorded
 from familyseer.search._cascade import DecisionModel
 from familyseer.search._decisions import DecisionSpace
 from familyseer.search._policy import appetite_after
-from familyseer.search._tactics import Tactics
 from familyseer.search._task import TaskState
 from familyseer.subgraphs import Subgraph
+from familyseer.tactics import Tactics
 
 Indices = npt.NDArray[np.int64]
 

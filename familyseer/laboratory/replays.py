@@ -16,8 +16,8 @@ from costmodels.learner import Learner
 from familyseer.laboratory.pool import PoolRounds
 from familyseer.laboratory.tables import NetworkTable
 from familyseer.search._loop import BudgetLoop
-from familyseer.search._tactics import Tactics
 from familyseer.search._task import TaskState
+from familyseer.tactics import Tactics
 
 WITHIN = (0.05, 0.02, 0.01)
 STOCK_WARM_UP, STOCK_ROUND = 100, 64

@@ -12,8 +12,8 @@ from familyseer.laboratory.clock import ReplayClock
 from familyseer.laboratory.workers import Emulator, ReplayBuilder, ReplayRunner
 from familyseer.search import BudgetLoop, Round, Rounds, TaskState
 from familyseer.search._proposals import new_context
-from familyseer.search._tactics import Tactics
 from familyseer.subgraphs import Subgraph
+from familyseer.tactics import Tactics
 from familyseer.tvm_env import load_tvm
 
 ms = load_tvm(intrinsics=True).s_tir.meta_schedule

@@ -191,10 +191,14 @@ class _Run:
         family_of = {m: family.name for family in self.families for m in family.members}
         self.states = [TaskState(s, family_of[s.index]) for s in self.subgraphs]
         self.database = open_database(self.folder.tuning)
+        tactics = self.options.tactics
         self.cost_model = FamilyCostModel(
             {s.key: family_of[s.index] for s in self.subgraphs},
             seed=self.options.seed,
             num_threads=available_cores(),
+            shared=tactics.shared,
+            own=tactics.own,
+            local=tactics.local,
         )
         if self.folder.resumed:
             restore(self.states, self.database, self.cost_model, self.folder.models)
@@ -218,6 +222,7 @@ class _Run:
             clock=self.clock,
             max_trials=self.options.trials,
             starters=starters,
+            tactics=tactics,
         )
         self.trials_at_start = sum(s.trials for s in self.states)
         return BudgetLoop(rounds, on_round=on_round).run()

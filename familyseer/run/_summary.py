@@ -86,6 +86,7 @@ def summarise(
         "max_rel_error": end.max_rel_error,
         "fell_back": end.fell_back,
         "stopped_by": stopped_by,
+        "without": options.tactics.off(),
         "warm_start": warm_start,
         "phases_s": {name: round(spent, 3) for name, spent in clock.phases.items()},
         "inputs": [{**asdict(spec), "shape": list(spec.shape)} for spec in model.inputs],

@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from familyseer.search._apply import apply_decisions
 from familyseer.search._cascade import DecisionModel
-from familyseer.search._decisions import Decisions
-from familyseer.search._sketch import Sketch
+from familyseer.search._decisions import OPEN, Decisions
+from familyseer.search._sketch import Sketch, sketch_of
 
 structural_hash = importlib.import_module("tvm_ffi").structural_hash
 
@@ -109,11 +109,8 @@ class Evolution:
 
     def genes_of(self, schedule: Any) -> Genes | None:
         """Sketch and decisions of a schedule of this subgraph; None if it is of no sketch."""
-        for index, sketch in enumerate(self.sketches):
-            vector = sketch.read(schedule.trace)
-            if vector is not None:
-                return index, vector
-        return None
+        index = sketch_of(schedule.trace, self.sketches)
+        return None if index is None else (index, self.sketches[index].read(schedule.trace))
 
     def draw(self, count: int) -> list[Applied]:
         """At most `count` random candidates, no decisions tried twice."""
@@ -139,8 +136,7 @@ class Evolution:
             if schedule is None:
                 self._refused.append((index, vector))
                 continue
-            actual = self.sketches[index].read(schedule.trace)
-            found = vector if actual is None else actual
+            found = self.sketches[index].read(schedule.trace) if OPEN in vector else vector
             self._tried.add((index, found.tobytes()))
             digest = int(structural_hash(schedule.mod))
             applied.append(Applied(schedule, (index, found), digest))
@@ -168,15 +164,15 @@ class Evolution:
         taken
             Digests of what has been proposed already.
         """
-        self._judge_anew()
         found = self.recall(max(1, int(RECALLED * count)), taken)
         share = max(1, count // (GENERATIONS + 1))
         # new blood: without it the population is soon all cousins
         found += self.rank(self.draw(share if not self._known else max(1, share // 2)))
+        model = self._taught() if self.cascade else None
         for _ in range(GENERATIONS):
             parents = self._parents(elite)
-            children = self._children(parents, CHILDREN * share if self.cascade else share)
-            found += self.rank(self.apply(self._sieve(children, share)))
+            children = self._children(parents, share if model is None else CHILDREN * share)
+            found += self.rank(self.apply(self._sieve(model, children, share)))
         return sorted(found, key=lambda a: -a.score)
 
     def recall(self, count: int, taken: Container[int]) -> list[Applied]:
@@ -184,6 +180,7 @@ class Evolution:
 
         Schedules are too large to be kept; their decisions are not.
         """
+        self._judge_anew()
         waiting = [k for k in self._known if k.digest not in taken]
         recalled, found = [], set[int]()
         for known in sorted(waiting, key=lambda k: -k.score)[:count]:
@@ -231,14 +228,16 @@ class Evolution:
                 children.append((index, vector))
         return children
 
-    def _sieve(self, children: list[Genes], count: int) -> list[Genes]:
-        if not self.cascade or len(children) <= count:
-            return children[:count]
+    def _taught(self) -> DecisionModel | None:
+        """The small model, taught what the full one has said; None while that is too little."""
         model = DecisionModel(self.sketches, self._seed)
         taught = [k.genes for k in self._known] + self._refused
         scores = [k.score for k in self._known] + [0.0] * len(self._refused)
         model.fit([g[0] for g in taught], [g[1] for g in taught], np.asarray(scores))
-        if not model.ready:
+        return model if model.ready else None
+
+    def _sieve(self, model: DecisionModel | None, children: list[Genes], count: int) -> list[Genes]:
+        if model is None or len(children) <= count:
             return children[:count]
         ranks = model.rank([g[0] for g in children], [g[1] for g in children])
         order = [int(i) for i in np.argsort(-ranks, kind="stable")]

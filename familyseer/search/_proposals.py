@@ -29,6 +29,8 @@ LEAST_APPLIED, MOST_APPLIED = 16, 320
 # a share of every round goes to candidates that no model chose, or the model never meets
 # what it is wrong about
 RANDOM_SHARE = 0.1
+# known candidates that a light look judges anew, for each that it may propose
+RECALLED = 4
 # of a round; the rest says whether this subgraph's best is elsewhere
 SEED_SHARE = 0.5
 ASSUMED_TRACE_S = 6e-3
@@ -108,7 +110,9 @@ class Proposals:
         self._spaces: list[Any] | None = None
         self._evolution: Evolution | None = None
         self._seeded: set[tuple[int, bytes]] = set()
-        self._read: dict[int, tuple[Any, Genes | None]] = {}
+        self._read: dict[int, Genes | None] = {}
+        self._offered: set[tuple[int, bytes]] = set()
+        self._distances: dict[int, float] = {}
         self._started = False
 
     @property
@@ -141,8 +145,11 @@ class Proposals:
         """How unlike another subgraph's loops are; infinite if they cannot be compared."""
         if not (self._evolving and other._evolving):
             return math.inf
-        mine, theirs = self.evolution.sketches, other.evolution.sketches
-        return min((a.distance(b) for a in mine[:1] for b in theirs[:1]), default=math.inf)
+        if id(other) not in self._distances:
+            mine, theirs = self.evolution.sketches[:1], other.evolution.sketches[:1]
+            gaps = (a.distance(b) for a in mine for b in theirs)
+            self._distances[id(other)] = min(gaps, default=math.inf)
+        return self._distances[id(other)]
 
     def fit_seeds(self, sources: Sequence[Source], count: int) -> list[Genes]:
         """Decisions of siblings re-fitted to this subgraph, at most `count` new ones.
@@ -157,10 +164,13 @@ class Proposals:
             return fitted
         sketches = self.evolution.sketches
         for source, vector in sources:
+            if len(fitted) >= count or (offer := (id(source), vector.tobytes())) in self._offered:
+                continue
+            self._offered.add(offer)
             # where sketches differ in more than decisions, only the like one means the same
             alike = [s.structure == source.structure for s in sketches]
             for index, sketch in enumerate(sketches):
-                if len(fitted) >= count or (any(alike) and not alike[index]):
+                if any(alike) and not alike[index]:
                     continue
                 decisions = sketch.refit(source, vector)
                 mark = (index, b"" if decisions is None else decisions.tobytes())
@@ -170,11 +180,10 @@ class Proposals:
         return fitted
 
     def _genes(self, schedule: Any) -> Genes | None:
-        key = id(schedule)
-        if key not in self._read:
-            # the schedule is kept too, so that its identity is not given to another
-            self._read[key] = (schedule, self.evolution.genes_of(schedule))
-        return self._read[key][1]
+        digest = int(structural_hash(schedule.mod))
+        if digest not in self._read:
+            self._read[digest] = self.evolution.genes_of(schedule)
+        return self._read[digest]
 
     def propose(
         self,
@@ -185,6 +194,7 @@ class Proposals:
         time_for_search_s: float,
         seeds: Sequence[Genes] = (),
         seeds_first: bool = True,
+        light: bool = False,
     ) -> tuple[list[Any], np.ndarray]:
         """At most `count` new schedules, best predicted first, and their predicted scores.
 
@@ -200,6 +210,8 @@ class Proposals:
             Decisions of siblings, as `fit_seeds` gives them.
         seeds_first
             Whether part of the round is theirs; else they earn their place like any other.
+        light
+            Look at the seeds and at what earlier searches left over, and search no further.
         """
         if not self._evolving:
             return self._ask_strategy(count)
@@ -207,10 +219,11 @@ class Proposals:
         began, applied_before = self._clock.now(), evolution.applications
         seeded = evolution.rank(evolution.apply(seeds)) if seeds else []
         population = self._population(time_for_search_s, count, evolve)
-        chance = max(1, round(RANDOM_SHARE * count)) if evolve and count > 4 else 0
+        chance = max(1, round(RANDOM_SHARE * count)) if evolve and not light and count > 4 else 0
         few = False
-        if evolve:
-            self._read = {id(sch): self._read[id(sch)] for sch in elite if id(sch) in self._read}
+        if light:
+            found = evolution.recall(RECALLED * count, self._seen)
+        elif evolve:
             genes = [g for sch in elite if (g := self._genes(sch)) is not None]
             found = evolution.evolve(genes, population, self._seen)
         else:
@@ -220,8 +233,9 @@ class Proposals:
         picked = self._unseen(seeded, max(1, int(SEED_SHARE * count)) if seeds_first else 0)
         found = sorted([*found, *seeded], key=lambda a: -a.score)
         picked += self._choose(found, count - chance - len(picked))
-        picked += self._by_chance(evolution, count - len(picked))
-        self.used_up = not picked or few
+        if not light:
+            picked += self._by_chance(evolution, count - len(picked))
+            self.used_up = not picked or few
         self._account(began, evolution.applications - applied_before)
         picked.sort(key=lambda a: -a.score)
         return [a.schedule for a in picked], np.asarray([a.score for a in picked], dtype=float)
@@ -292,6 +306,7 @@ class Proposals:
                 break
             if one.digest not in self._seen:
                 self._seen.add(one.digest)
+                self._read[one.digest] = one.genes
                 kept.append(one)
         return kept
 

@@ -17,8 +17,8 @@ from familyseer.search._evolution import Genes
 from familyseer.search._policy import appetite_after
 from familyseer.search._proposals import Proposals
 from familyseer.search._starters import Start, Starters
-from familyseer.search._tactics import Tactics
 from familyseer.search._task import TaskState
+from familyseer.tactics import Tactics
 from familyseer.tvm_env import load_tvm
 
 tvm = load_tvm(intrinsics=True)
@@ -157,6 +157,7 @@ class Rounds:
                     time_for_search_s=self._time_for_search(count),
                     seeds=self._seeds(state, count) if self.tactics.seeds else (),
                     seeds_first=kind == "first",
+                    light=kind == "foresee",
                 )
                 if kind == "foresee":
                     schedules = self._worth_measuring(state, proposals, schedules, scores)

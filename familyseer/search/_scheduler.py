@@ -11,6 +11,7 @@ from familyseer.search._loop import BudgetLoop, Round
 from familyseer.search._rounds import Rounds
 from familyseer.search._task import TaskState
 from familyseer.subgraphs import Subgraph, subgraph_key
+from familyseer.tactics import Tactics
 from familyseer.tvm_env import load_tvm
 
 tvm = load_tvm(intrinsics=True)
@@ -67,6 +68,8 @@ class FamilyTaskScheduler(_PyTaskScheduler):
         A clock to tune by instead of one started when tuning starts.
     on_round
         Called with a `Round` after each round.
+    tactics
+        What the search does beyond sampling and ranking.
     """
 
     def __init__(
@@ -76,8 +79,10 @@ class FamilyTaskScheduler(_PyTaskScheduler):
         budget_s: float | None = None,
         clock: Clock | None = None,
         on_round: Callable[[Round], None] = lambda _: None,
+        tactics: Tactics | None = None,
     ) -> None:
         super().__init__()
+        self.tactics = tactics
         self.families = families
         self.budget_s = budget_s
         self.clock = clock
@@ -137,6 +142,7 @@ class FamilyTaskScheduler(_PyTaskScheduler):
             max_trials=int(max_trials_global),
             max_trials_per_task=int(max_trials_per_task),
             on_measured=call_back,
+            tactics=self.tactics,
         )
         loop = BudgetLoop(rounds, round_trials=int(num_trials_per_iter), on_round=self.on_round)
         self.stopped_by = loop.run()

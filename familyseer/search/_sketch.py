@@ -45,13 +45,10 @@ class Sketch(DecisionSpace):
         """The signature without names, for siblings' blocks are called otherwise."""
         return re.sub(r'"[^"]*"', '""', self.signature)
 
-    def read(self, trace: Any) -> Decisions | None:
-        """The decisions of a trace of this sketch; None if it is of another one."""
+    def read(self, trace: Any) -> Decisions:
+        """The decisions of a trace that is known to be of this sketch (`sketch_of`)."""
         simplified = trace.simplified(True)
-        found = list(simplified.insts)
-        if str(self._make_trace(found, {})) != self.signature:
-            return None
-        sampling = [i for i in found if i.kind.name.startswith("Sample")]
+        sampling = [i for i in simplified.insts if i.kind.name.startswith("Sample")]
         vector = np.full(self.length, OPEN, dtype=np.int32)
         decisions = simplified.decisions
         for slot, instruction in zip(self.slots, sampling, strict=True):
@@ -75,6 +72,13 @@ class Sketch(DecisionSpace):
 def sketches_of(spaces: Sequence[Any]) -> list[Sketch]:
     """The sketches of a generated design space, given as MetaSchedule's schedules."""
     return [Sketch(space.trace) for space in spaces]
+
+
+def sketch_of(trace: Any, sketches: Sequence[Sketch]) -> int | None:
+    """Position of the sketch that a trace is of, or None."""
+    signature = Sketch(trace).signature
+    found = (i for i, sketch in enumerate(sketches) if sketch.signature == signature)
+    return next(found, None)
 
 
 def _numbers(decision: Any) -> list[int]:

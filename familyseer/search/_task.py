@@ -9,6 +9,7 @@ from typing import Any
 from familyseer.subgraphs import Subgraph
 
 ELITE = 32
+FULL_ROUND = 16
 
 
 @dataclass
@@ -24,7 +25,7 @@ class TaskState:
     history
         ``(seconds, best_s)`` after each round.
     stalls
-        Rounds in a row that brought less than one per cent.
+        Full rounds' worth of candidates in a row that brought less than one per cent.
     appetite
         Share of a full round that the next one deserves, in (0, 1].
     incumbent
@@ -41,7 +42,7 @@ class TaskState:
     build_errors: int = 0
     run_errors: int = 0
     rounds: int = 0
-    stalls: int = 0
+    stalls: float = 0.0
     empty_rounds: int = 0
     exhausted: bool = False
     build_s: float = 0.0
@@ -75,9 +76,10 @@ class TaskState:
         """Books a finished round."""
         previous = self.history[-1][1] if self.history else math.inf
         if not self.covered or self.best_s > 0.99 * previous:
-            self.stalls += 1
+            # counted by candidates: short rounds must not give a subgraph up the sooner
+            self.stalls += min(1.0, measured / FULL_ROUND) if measured else 1.0
         else:
-            self.stalls = 0
+            self.stalls = 0.0
         self.seconds += seconds
         self.rounds += 1
         self.history.append((self.seconds, self.best_s))

@@ -92,7 +92,10 @@ def test_the_methods_of_the_help_are_those_of_the_families() -> None:
         (["tune", "mlp"], "Missing option '-o' / '--out'. (see familyseer tune --help)"),
         (["bench", "nowhere"], "nowhere: no finished tuning run here"),
         (["run", "nowhere", "-i", "a.npz", "-o", "b.npz"], "nowhere: no finished tuning run here"),
-        (["compare", "mlp", "--budget", "1m", "--tuners", "fast"], "--tuners fast: expected"),
+        (
+            ["compare", "mlp", "--budget", "1m", "--tuners", "fast"],
+            "--tuners fast: tuner fast: expected one of familyseer",
+        ),
         (["compare", "mlp", "--budget", "1m", "--tuners", "random,random"], "each once"),
         (["compare", "mlp"], "Missing option '--budget'"),
         (["models", "--save", "alexnett", "a.onnx"], "alexnett: no such model"),

@@ -13,7 +13,7 @@ from costmodels.learner import Learner
 from familyseer.laboratory.pool import PoolPlan, PoolRounds
 from familyseer.laboratory.replays import STOCK_WARM_UP, WITHIN, replay, replay_stock
 from familyseer.laboratory.tables import NetworkTable
-from familyseer.search._tactics import Tactics
+from familyseer.tactics import Tactics
 from tests.familyseer.laboratory.synthetic import make_table, without_features
 
 EVERYTHING_OFF = Tactics(**dict.fromkeys(Tactics.names(), False))

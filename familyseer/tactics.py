@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 
@@ -43,3 +44,12 @@ class Tactics:
     def names(cls) -> list[str]:
         """Every switch."""
         return [field.name for field in fields(cls)]
+
+    def off(self) -> list[str]:
+        """The switches that are off."""
+        return [name for name in self.names() if not getattr(self, name)]
+
+    @classmethod
+    def without(cls, names: Iterable[str]) -> Tactics:
+        """All but some."""
+        return cls(**dict.fromkeys(names, False))

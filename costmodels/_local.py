@@ -19,8 +19,8 @@ Array = npt.NDArray[np.float64]
 
 # in units of the mean spread of a feature; found on the recorded tables, where half and twice as
 # much did worse
-_LENGTH = 0.25
-_NOISE = 0.1
+_LENGTH = 0.3
+_NOISE = 0.2
 _LEAST_VARIANCE = 0.02
 _MOST = 256
 

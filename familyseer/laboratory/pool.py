@@ -20,7 +20,7 @@ from familyseer.laboratory.clock import ReplayClock
 from familyseer.laboratory.tables import NetworkTable, Recorded
 from familyseer.search._cascade import DecisionModel
 from familyseer.search._decisions import DecisionSpace
-from familyseer.search._policy import appetite_after
+from familyseer.search._policy import FORESEE_GAIN, appetite_after
 from familyseer.search._task import TaskState
 from familyseer.subgraphs import Subgraph
 from familyseer.tactics import Tactics
@@ -35,6 +35,9 @@ SAMPLES_TO_EVOLVE = 12
 SAMPLES_TO_EVOLVE_FIRST = 32
 NEAREST_SIBLINGS, SEEDS_OF_EACH = 6, 3
 RUN_S = 0.03
+# sum of squared differences of logarithms of factors: what is farther is another candidate, and a
+# table holds few of those that re-fitting would give
+NEAR = 4.0
 
 
 @dataclass
@@ -89,8 +92,8 @@ class _Pool:
         return [int(i) for i in order[:count]]
 
     def nearest(self, space: DecisionSpace, vector: Any) -> int | None:
-        """The open candidate whose decisions are nearest to a sibling's, re-fitted."""
-        best, best_gap = None, math.inf
+        """The open candidate whose decisions are nearest to a sibling's, re-fitted; None if far."""
+        best, best_gap = None, NEAR
         for index, mine in enumerate(self.spaces):
             fitted = mine.refit(space, vector)
             if fitted is None:
@@ -148,6 +151,7 @@ class PoolRounds:
         self.max_trials = max_trials
         self.tactics = tactics or Tactics()
         self.cost_model = learner
+        self.workers = 1
         self.warm_up = warm_up
         self.analytic = analytic
         self.trials = 0
@@ -300,7 +304,11 @@ class PoolRounds:
         if not best or not picked:
             return picked
         scores = self._scores(state, pool, np.asarray([*best, *picked], dtype=np.int64))
-        return [i for i, score in zip(picked, scores[1:], strict=True) if score >= scores[0]]
+        return [
+            i
+            for i, score in zip(picked, scores[1:], strict=True)
+            if score >= FORESEE_GAIN * scores[0]
+        ]
 
     def _batch(self, pool: _Pool, which: Indices) -> Batch:
         return pool.recorded.batch(which, analytic=self.analytic)

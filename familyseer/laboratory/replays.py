@@ -22,7 +22,6 @@ from familyseer.tactics import Tactics
 WITHIN = (0.05, 0.02, 0.01)
 STOCK_WARM_UP, STOCK_ROUND = 100, 64
 STOCK_ALPHA, STOCK_WINDOW = 0.2, 3
-ROUND_TRIALS = 16
 
 
 @dataclass
@@ -86,7 +85,7 @@ def replay(
         stop_when=watch,
     )
     # a table takes the place of all that the rounds do
-    BudgetLoop(rounds, round_trials=ROUND_TRIALS).run()  # type: ignore[arg-type]
+    BudgetLoop(rounds).run()  # type: ignore[arg-type]
     return watch.outcome()
 
 

@@ -14,7 +14,7 @@ from familyseer.measure._measure import Measured, measure
 from familyseer.search._builds import BuildTimes
 from familyseer.search._clock import Clock
 from familyseer.search._evolution import Genes
-from familyseer.search._policy import appetite_after
+from familyseer.search._policy import FORESEE_GAIN, appetite_after
 from familyseer.search._proposals import Proposals
 from familyseer.search._starters import Start, Starters
 from familyseer.search._task import TaskState
@@ -131,6 +131,12 @@ class Rounds:
                 state.incumbent = None
         for proposals in self._proposals.values():
             proposals.close()
+
+    @property
+    def workers(self) -> int:
+        """Candidates that build at a time; 1 where the builder does not tell."""
+        pool = getattr(self.builder, "pool", None)
+        return int(getattr(pool, "workers", 1))
 
     def typical_trial_s(self) -> float:
         """Wall-clock seconds that a candidate of this run has cost on average; 0 before any."""
@@ -277,11 +283,11 @@ class Rounds:
     def _worth_measuring(
         self, state: TaskState, proposals: Proposals, schedules: list[Any], scores: Any
     ) -> list[Any]:
-        """Those that the model holds to be at least as good as the best measured one."""
+        """Those that the model holds to be clearly better than the best measured one."""
         if not state.elite or not schedules:
             return schedules
-        incumbent = float(proposals.scores([state.elite[0][1]])[0])
-        worth = [sch for sch, score in zip(schedules, scores, strict=True) if score >= incumbent]
+        least = FORESEE_GAIN * float(proposals.scores([state.elite[0][1]])[0])
+        worth = [sch for sch, score in zip(schedules, scores, strict=True) if score >= least]
         proposals.forget([sch for sch in schedules if not any(sch is w for w in worth)])
         return worth
 

@@ -21,7 +21,7 @@ def check_tuner(name: str) -> str:
     UserError
         It is none.
     """
-    if name in TUNERS or name.removeprefix(WITHOUT) in Tactics.names():
+    if name in TUNERS or name in [f"{WITHOUT}{tactic}" for tactic in Tactics.names()]:
         return name
     raise UserError(
         f"tuner {name}: expected one of {', '.join(TUNERS)}, or {WITHOUT}TACTIC with a tactic of "

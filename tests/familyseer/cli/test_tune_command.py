@@ -18,6 +18,7 @@ from familyseer.cli.main import main
 from familyseer.errors import UserError
 from familyseer.options import TuneOptions
 from familyseer.progress import Observer, PlainProgress, QuietProgress
+from familyseer.tactics import Tactics
 
 SUMMARY = {
     "untuned_us": 282_000.0,
@@ -83,6 +84,7 @@ def test_every_option_reaches_the_driver(driver: Driver) -> None:
         *("--target", '{"kind": "llvm"}', "--budget", "1h30m", "--trials", "9"),
         *("--families", "sequence", "--seed", "7", "--workers", "3", "--resume"),
         *("--input-shape", "x=1,784", "--input-shape", "mask=1"),
+        *("--without", "seeds", "--without", "cascade"),
     )
     assert result.exit_code == 0, result.output
     assert driver.asked == TuneOptions(
@@ -96,6 +98,7 @@ def test_every_option_reaches_the_driver(driver: Driver) -> None:
         workers=3,
         resume=True,
         input_shapes={"x": (1, 784), "mask": (1,)},
+        tactics=Tactics(seeds=False, cascade=False),
     )
 
 

@@ -181,3 +181,23 @@ def test_scoring_again_costs_little(proposed):
         model.predict(context, many)
         taken.append((time.perf_counter() - began) / len(many))
     assert min(taken) < 0.5e-3
+
+
+def test_scores_of_known_candidates_are_those_of_predicting_them_again(proposed):
+    import tvm_ffi
+
+    context, candidates = proposed()
+    model, _ = learned(context, candidates)
+    digests = [int(tvm_ffi.structural_hash(c.sch.mod)) for c in candidates[:8]]
+    known = model._inst.score_known(context, [*digests, 12345])
+    np.testing.assert_allclose(known[:8], model.predict(context, candidates[:8]))
+    assert np.isnan(known[8])
+
+
+def test_what_to_measure_next_is_chosen_from_the_candidates_in_order(proposed):
+    context, candidates = proposed()
+    model, _ = learned(context, candidates)
+    chosen = list(model._inst.choose(context, candidates[48:], 3))
+    assert len(set(chosen)) == 3
+    assert set(chosen) <= set(range(len(candidates) - 48))
+    assert list(model._inst.choose(context, candidates[48:], 1)) == chosen[:1]

@@ -86,3 +86,34 @@ def test_a_strategy_of_the_users_own_is_asked_as_it_is(
     schedules, scores = proposals.propose(4, elite=[], evolve=True, time_for_search_s=0.2)
     assert len(schedules) == len(scores) == 4
     proposals.close()
+
+
+def test_a_siblings_best_is_refitted_once_and_proposed_first(
+    cpu: Any, make_dense: Any, model: Any
+) -> None:
+    tuned = proposals_for(make_dense(128, 128, 128), cpu, model)
+    young = proposals_for(make_dense(64, 96, 128), cpu, model)
+    best = tuned.propose(4, elite=[], evolve=False, time_for_search_s=0.2)[0][0]
+    source = tuned.source(best)
+    assert source is not None
+    assert young.distance(tuned) == pytest.approx(1 + np.log2(128 / 96))
+    seeds = young.fit_seeds([source], 4)
+    assert seeds
+    assert young.fit_seeds([source], 4) == []
+    schedules, _ = young.propose(4, elite=[], evolve=False, time_for_search_s=0.2, seeds=seeds)
+    proposed = [young.evolution.genes_of(sch) for sch in schedules]
+    wanted = [(index, vector.tobytes()) for index, vector in seeds]
+    assert any(genes and (genes[0], genes[1].tobytes()) in wanted for genes in proposed)
+
+
+def test_a_light_look_searches_no_further(cpu: Any, make_dense: Any, model: Any) -> None:
+    proposals = proposals_for(make_dense(), cpu, model)
+    options: dict[str, Any] = {"elite": [], "evolve": True, "time_for_search_s": 0.2}
+    assert proposals.propose(2, light=True, **options)[0] == []
+    assert not proposals.used_up
+    proposals.propose(4, **options)
+    known = proposals.evolution.applications
+    schedules, scores = proposals.propose(2, light=True, **options)
+    assert len(schedules) == 2
+    assert scores[0] >= scores[1]
+    assert proposals.evolution.applications - known <= 8

@@ -25,7 +25,7 @@ def tune_relax(
     *,
     budget_s: float | None = None,
     families: str = "op",
-    num_trials_per_iter: int = 16,
+    num_trials_per_iter: int = 8,
     builder: Any = "warm",
     runner: Any = "warm",
     database: Any = "json",

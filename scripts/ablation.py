@@ -4,7 +4,8 @@
 
 The table half comes from ``benchmarks/results/laboratory.json`` (``scripts/laboratory.py``). For
 the live half every variant runs in a fresh process, in turns, and the libraries of a round are
-timed end to end in turns. What it writes: ``benchmarks/results/ablation.json`` and ``docs/ablation.md``.
+timed end to end in turns. What it writes: ``benchmarks/results/ablation.json`` and
+``docs/ablation.md``.
 """
 
 from __future__ import annotations

@@ -113,6 +113,8 @@ def page(result: dict[str, Any]) -> str:
         "`scripts/record_tables.py` recorded on one machine: candidates of every subgraph, half of",
         "them drawn at random and half bred from the fast ones, measured, the fastest again.",
         f"Networks (candidates): {networks}.",
+        "The search's constants (round size, shares, the process's length and noise) were chosen on",
+        "these tables, so the figures are not those of networks that the search has not met.",
         "",
         "## Ranking subgraphs that were never seen",
         "",

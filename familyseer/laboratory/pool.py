@@ -21,6 +21,13 @@ from familyseer.laboratory.tables import NetworkTable, Recorded
 from familyseer.search._cascade import DecisionModel
 from familyseer.search._decisions import DecisionSpace
 from familyseer.search._policy import FORESEE_GAIN, appetite_after
+from familyseer.search._proposals import RANDOM_SHARE, SEED_SHARE
+from familyseer.search._rounds import (
+    NEAREST_SIBLINGS,
+    SAMPLES_TO_EVOLVE,
+    SAMPLES_TO_EVOLVE_FIRST,
+    SEEDS_OF_EACH,
+)
 from familyseer.search._task import TaskState
 from familyseer.subgraphs import Subgraph
 from familyseer.tactics import Tactics
@@ -29,11 +36,6 @@ Indices = npt.NDArray[np.int64]
 
 # candidates that the full model looks at for a round, as in a live run
 APPLIED = 64
-RANDOM_SHARE = 0.1
-SEED_SHARE = 0.25
-SAMPLES_TO_EVOLVE = 12
-SAMPLES_TO_EVOLVE_FIRST = 32
-NEAREST_SIBLINGS, SEEDS_OF_EACH = 6, 3
 RUN_S = 0.03
 # sum of squared differences of logarithms of factors: what is farther is another candidate, and a
 # table holds few of those that re-fitting would give

@@ -32,7 +32,7 @@ RANDOM_SHARE = 0.1
 # known candidates that a light look judges anew, for each that it may propose
 RECALLED = 4
 # of a round; the rest says whether this subgraph's best is elsewhere
-SEED_SHARE = 0.5
+SEED_SHARE = 0.25
 ASSUMED_TRACE_S = 6e-3
 _NO_LIMIT = 1 << 30
 

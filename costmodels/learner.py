@@ -134,12 +134,13 @@ class Learner:
 
     def score(self, key: str, batch: Batch) -> Array:
         """Scores of a subgraph's candidates, shape (n,), higher is better, 0 for an invalid one."""
-        scores = self.family_of(key).score(batch, self.shared.booster)
         surrogate = self._surrogate(key, batch)
-        if surrogate is not None:
-            mean, _ = surrogate.predict()
-            # as labels are: the best time over the candidate's
-            scores[batch.valid] = np.exp2(np.clip(surrogate.best - mean, -60.0, 60.0))
+        if surrogate is None:
+            return self.family_of(key).score(batch, self.shared.booster)
+        scores = np.zeros(len(batch.valid))
+        mean, _ = surrogate.predict()
+        # as labels are: the best time over the candidate's
+        scores[batch.valid] = np.exp2(np.clip(surrogate.best - mean, -60.0, 60.0))
         return scores
 
     def choose(self, key: str, batch: Batch, count: int) -> tuple[npt.NDArray[np.int64], Array]:

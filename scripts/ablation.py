@@ -14,7 +14,6 @@ import json
 import math
 import statistics
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,7 @@ def run_live(network: str, budget_s: float, rounds: int, seed: int) -> list[dict
     for number in range(rounds):
         turn = (number * 3) % len(variants)
         order = variants[turn:] + variants[:turn]
-        made = [run_tuner(replace(options), variant, number) for variant in order]
+        made = [run_tuner(options, variant, number) for variant in order]
         time_libraries_of(made, untuned)
         for run in made:
             curve = read_curve(Path(run.pop("folder")) / "history.csv")

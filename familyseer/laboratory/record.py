@@ -23,7 +23,8 @@ from familyseer.measure._jobs import RunPlan
 from familyseer.measure._measure import Measured, measure
 from familyseer.search._apply import apply_decisions
 from familyseer.search._decisions import Decisions
-from familyseer.search._proposals import new_context, structural_hash
+from familyseer.search._evolution import structural_hash
+from familyseer.search._proposals import new_context
 from familyseer.search._sketch import Sketch, sketches_of
 from familyseer.subgraphs import Subgraph
 from familyseer.tvm_env import load_tvm
@@ -202,8 +203,7 @@ class Recorder:
             return
         seen.add(digest)
         # as applied: what was left open has been decided now
-        actual = sketches[index].read(schedule.trace)
-        found.append((schedule, index, vector if actual is None else actual))
+        found.append((schedule, index, sketches[index].read(schedule.trace)))
 
     def _measure(self, context: Any, schedules: list[Any], best: float) -> list[Measured]:
         cutoff_s = best if np.isfinite(best) else None

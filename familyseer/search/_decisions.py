@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -75,7 +75,7 @@ class DecisionSpace:
         self.slots = list(slots)
         self.length = self.slots[-1].stop if self.slots else 0
 
-    @property
+    @cached_property
     def free(self) -> list[Slot]:
         """Slots that hold more than one possibility."""
         return [s for s in self.slots if s.extent > 1 and (s.kind != TILE or s.width > 1)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import math
 from collections.abc import Sequence
@@ -12,15 +11,13 @@ import numpy as np
 
 from familyseer.search._clock import Clock
 from familyseer.search._decisions import Decisions
-from familyseer.search._evolution import Applied, Evolution, Genes
+from familyseer.search._evolution import Applied, Evolution, Genes, structural_hash
 from familyseer.search._sketch import Sketch, sketches_of
 from familyseer.subgraphs import Subgraph
 from familyseer.tvm_env import load_tvm
 
 tvm = load_tvm(intrinsics=True)
 ms = tvm.s_tir.meta_schedule
-
-structural_hash = importlib.import_module("tvm_ffi").structural_hash
 
 Source = tuple[Sketch, Decisions]
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from familyseer.search._proposals import Source, structural_hash
+from familyseer.search._evolution import structural_hash
+from familyseer.search._proposals import Source
 from familyseer.search._sketch import Sketch
 from familyseer.tvm_env import load_tvm
 

@@ -50,11 +50,13 @@ def load_json(
     """
     try:
         content = read_limited(path, limit)
-        return parse_json(content, what)
     except OSError as failed:
-        raise error(
-            f"{path}: cannot be read ({failed.strerror or failed}); expected {what}"
-        ) from None
+        reason = failed.strerror or type(failed).__name__
+        raise error(f"{path}: cannot be read ({reason}), expected {what}") from None
+    except ValueError as refused:
+        raise error(f"{path}: {refused}, expected {what}") from None
+    try:
+        return parse_json(content, what)
     except ValueError as refused:
         raise error(f"{path}: {refused}") from None
 

@@ -191,14 +191,14 @@ class RecordBook(_PyDatabase):
         sync([self._workload_file, self._record_file])
 
     def close(self) -> None:
-        """The last `sync`.
+        """Tries a last `sync`; a warning says so where it fails.
 
-        Raises
-        ------
-        RecordsError
-            As `sync`.
+        It does not raise, for it ends runs that may be ending because nothing can be written.
         """
-        self.sync()
+        try:
+            self.sync()
+        except RecordsError as error:
+            log.warning("what was measured last is not kept: %s", error)
 
     def _add_workload(self, workload: WorkloadLine) -> int:
         index = len(self._known)

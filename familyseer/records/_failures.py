@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from familyseer.records._journal import Journal, Line, read_lines, sync
+from familyseer.records._journal import Journal, Line, RecordsError, read_lines, sync
 from familyseer.records._repair import (
     check_lines,
     cut_tail,
@@ -106,6 +106,13 @@ class FailureLog:
             The file could not be written and is as it was; what was added waits for the next sync.
         """
         sync([self._journal])
+
+    def close(self) -> None:
+        """Tries a last `sync`; a warning says so where it fails, as `RecordBook.close` does."""
+        try:
+            self.sync()
+        except RecordsError as error:
+            log.warning("the last failures are not kept: %s", error)
 
 
 def read_failures(path: Path) -> list[Failure]:

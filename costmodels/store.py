@@ -16,13 +16,13 @@ import math
 import os
 import re
 import tempfile
-import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from costmodels._booster import Booster, Training
 from costmodels._family import Family
@@ -32,10 +32,22 @@ from costmodels._shared import Shared
 from costmodels.features import FEATURE_LENGTH
 from costmodels.learner import Learner
 from costmodels.metrics import DecayingAccuracy
+from familyseer.safe_arrays import read_arrays
+from familyseer.safe_json import load_json, read_limited
 
 FORMAT = 2
 MANIFEST = "manifest.json"
 SHARED = "shared.ubj"
+# bytes that are read of one file; a family of a million samples stays below
+_FILE_LIMIT = 1 << 30
+# in memory
+_SAMPLES_LIMIT = 1 << 30
+_COLUMNS: dict[str, tuple[str, Any]] = {
+    "rows": ("f", np.float32),
+    "prior": ("f", np.float64),
+    "seconds": ("f", np.float64),
+    "owner": ("iu", np.int64),
+}
 
 
 def slug(family: str) -> str:
@@ -95,7 +107,10 @@ def load_learner(folder: str) -> Learner:
     learner = Learner()
     try:
         for entry in manifest["families"]:
-            learner.families[str(entry["name"])] = _family(path, entry)
+            name = str(entry["name"])
+            if name in learner.families:
+                raise ValueError(f"family {name!r} is there twice")
+            learner.families[name] = _family(path, entry)
         learner.assigned = {str(key): str(name) for key, name in manifest["assigned"].items()}
         shared = manifest["shared"]
         digests = dict(shared["files"])
@@ -171,12 +186,10 @@ def _fading(accuracy: DecayingAccuracy) -> list[float]:
 
 
 def _manifest(path: Path) -> dict[str, Any]:
-    try:
-        manifest = json.loads(path.read_bytes())
-    except OSError:
-        raise ValueError(f"{path}: no such file, expected a saved cost model's manifest") from None
-    except ValueError:
-        raise ValueError(f"{path}: not JSON, expected a saved cost model's manifest") from None
+    what = "a saved cost model's manifest"
+    if not path.exists():
+        raise ValueError(f"{path}: no such file, expected {what}")
+    manifest = load_json(path, what=what, error=ValueError)
     version = manifest.get("format") if isinstance(manifest, dict) else None
     if not isinstance(version, int):
         raise ValueError(f"{path}: no format version, expected {FORMAT}")
@@ -193,9 +206,11 @@ def _manifest(path: Path) -> dict[str, Any]:
 
 def _verified(path: Path, file: str, digests: Mapping[str, str]) -> bytes:
     try:
-        content = (path / file).read_bytes()
+        content = read_limited(path / file, _FILE_LIMIT)
     except OSError:
         raise ValueError(f"{path / file}: no such file, but the manifest names it") from None
+    except ValueError as error:
+        raise ValueError(f"{path / file}: {error}") from None
     # archives that only look whole must not reach a parser, so the digest comes first
     if hashlib.sha256(content).hexdigest() != digests[file]:
         raise ValueError(f"{path / file}: damaged, its digest is not the manifest's")
@@ -224,7 +239,7 @@ def _booster(
 ) -> Booster:
     try:
         intercept, slope = _finite(entry["line"], 2)
-        training = Training(**entry["training"])
+        training = _training(entry["training"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path / MANIFEST}: {what}: {error}") from None
     raw = _verified(path, file, digests)
@@ -234,18 +249,29 @@ def _booster(
         raise ValueError(f"{path / file}: {error}") from None
 
 
+def _training(entry: Mapping[str, Any]) -> Training:
+    counts = [int(entry[name]) for name in ("samples", "held_out", "rounds")]
+    rmse = entry["rmse"]
+    return Training(*counts, float(entry["seconds"]), None if rmse is None else float(rmse))
+
+
 def _restore_numbers(family: Family, entry: Mapping[str, Any]) -> None:
-    family.accuracy = DecayingAccuracy(*_finite(entry["accuracy"], 2))
-    family.booster_accuracy = DecayingAccuracy(*_finite(entry["booster_accuracy"], 2))
-    family.prior_accuracy = DecayingAccuracy(*_finite(entry["prior_accuracy"], 2))
-    family.accuracy_on = {
-        str(key): DecayingAccuracy(*_finite(value, 2))
-        for key, value in entry["accuracy_on"].items()
-    }
-    family.fusion = Fusion([DecayingAccuracy(*_finite(j, 2)) for j in _grid(entry["fusion"])])
+    family.accuracy = _accuracy(entry["accuracy"])
+    family.booster_accuracy = _accuracy(entry["booster_accuracy"])
+    family.prior_accuracy = _accuracy(entry["prior_accuracy"])
+    family.accuracy_on = {str(k): _accuracy(value) for k, value in entry["accuracy_on"].items()}
+    family.fusion = Fusion([_accuracy(judged) for judged in _grid(entry["fusion"])])
     family.trained_at = min(max(int(entry["trained_at"]), 0), len(family.samples))
     family.trainings = int(entry["trainings"])
     family.train_seconds = float(entry["train_seconds"])
+
+
+def _accuracy(values: Any) -> DecayingAccuracy:
+    right, total = _finite(values, 2)
+    # rounding apart, no more are right than there are
+    if not 0 <= right <= total + 1e-6:
+        raise ValueError(f"{right} of {total} pairs in the right order")
+    return DecayingAccuracy(right, total)
 
 
 def _grid(judged: Any) -> list[Any]:
@@ -257,24 +283,30 @@ def _grid(judged: Any) -> list[Any]:
 def _finite(values: Any, length: int) -> list[float]:
     numbers = [float(value) for value in values]
     if len(numbers) != length or not all(map(math.isfinite, numbers)):
-        raise ValueError(f"expected {length} finite numbers, found {values}")
+        raise ValueError(f"expected {length} finite numbers, found {values!r:.80}")
     return numbers
+
+
+def _numbers(array: npt.NDArray[Any], kinds: str, dtype: Any) -> npt.NDArray[Any]:
+    if array.dtype.kind not in kinds or array.ndim < 1:
+        raise ValueError(f"an array of {array.dtype} of {array.ndim} dimensions")
+    return np.asarray(array, dtype=dtype)
 
 
 def _samples(path: Path, content: bytes) -> Samples:
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            samples = Samples(
-                [str(key) for key in archive["keys"]],
-                np.asarray(archive["rows"], dtype=np.float32),
-                np.asarray(archive["prior"], dtype=np.float64),
-                np.asarray(archive["seconds"], dtype=np.float64),
-                np.asarray(archive["owner"], dtype=np.int64),
-            )
+        archive = read_arrays(content, _SAMPLES_LIMIT)
+        keys = archive["keys"]
+        if keys.ndim != 1 or (keys.size and keys.dtype.kind != "U"):
+            raise ValueError("keys that are no list of names")
+        samples = Samples(
+            [str(key) for key in keys],
+            *(_numbers(archive[name], *column) for name, column in _COLUMNS.items()),
+        )
     except KeyError as error:
+        raise ValueError(f"{path}: no array {error}") from None
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
-        raise ValueError(f"{path}: not an archive of plain arrays") from None
     n = len(samples)
     shapes = (samples.rows.shape, samples.prior.shape, samples.owner.shape, samples.seconds.shape)
     if shapes != ((n, FEATURE_LENGTH), (n,), (n,), (n,)):

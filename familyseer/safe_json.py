@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import stat
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +168,27 @@ _DECODER = json.JSONDecoder(
     parse_float=_float,
     parse_constant=_constant,
 )
+
+
+def save_json(path: Path, value: Any) -> None:
+    """Writes what `load_json` reads, whole and durable or not at all.
+
+    Raises
+    ------
+    OSError
+        It cannot be written.
+    ValueError
+        A number is not finite.
+    """
+    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(draft, 0o644)
+        os.replace(draft, path)
+    except BaseException:
+        os.unlink(draft)
+        raise

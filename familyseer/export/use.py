@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import statistics
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,16 @@ from numpy.typing import NDArray
 from familyseer.errors import UserError
 from familyseer.export._jobs import run_library as run_in_process
 from familyseer.export._jobs import time_libraries
+from familyseer.export._manifest import check_manifest
+from familyseer.safe_json import load_json
+
+_WHAT = "the summary of a tuning run"
+_SIZE_LIMIT = 16 << 20
+# of one array; more would not fit beside the model
+_MOST_ELEMENTS = 2**31
+_DTYPES = {"bool", "float16", "float32", "float64"} | {
+    f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
+}
 
 
 def read_summary(out: Path) -> dict[str, Any]:
@@ -26,14 +36,40 @@ def read_summary(out: Path) -> dict[str, Any]:
     path = out / "summary.json"
     if not path.is_file() or not (out / "model.so").is_file():
         raise UserError(f"{out}: no finished tuning run here (expected model.so and summary.json)")
-    try:
-        summary = json.loads(path.read_text())
-        device, inputs = summary["device"], summary["inputs"]
-        if not isinstance(device, str) or not isinstance(inputs, list):
-            raise TypeError
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError):
-        raise UserError(f"{path}: not the summary of a tuning run") from None
+    summary = load_json(path, what=_WHAT, limit=_SIZE_LIMIT)
+    if not (isinstance(summary, dict) and isinstance(summary.get("device"), str)):
+        raise UserError(f"{path}: names no device, expected {_WHAT}")
+    for name, least in (("inputs", None), ("outputs", [])):
+        specs = summary.get(name, least)
+        if not isinstance(specs, list) or not all(map(_is_spec, specs)):
+            raise UserError(f"{path}: does not describe its {name}, expected {_WHAT}")
     return dict(summary)
+
+
+def _is_spec(spec: Any) -> bool:
+    """Whether it has a name, a shape and an element type that an array can have."""
+    if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
+        return False
+    shape, bound = spec.get("shape"), spec.get("index_bound")
+    if not isinstance(shape, list) or len(shape) > 32:
+        return False
+    if not all(type(extent) is int and extent >= 0 for extent in shape):
+        return False
+    if bound is not None and not (type(bound) is int and bound >= 1):
+        return False
+    return math.prod(shape) <= _MOST_ELEMENTS and _is_dtype(spec.get("dtype"))
+
+
+def _is_dtype(name: Any) -> bool:
+    if not isinstance(name, str):
+        return False
+    if name in _DTYPES:
+        return True
+    import ml_dtypes
+
+    # bfloat16 and the small floats, which NumPy itself does not have
+    found = getattr(ml_dtypes, name, None)
+    return isinstance(found, type) and issubclass(found, np.generic)
 
 
 def run_library(out: Path, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -47,9 +83,11 @@ def run_library(out: Path, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray
     Raises
     ------
     UserError
-        OUT holds no finished run, or an input is missing, unknown, or of another shape or dtype.
+        OUT holds no finished run or not the library that the run wrote, or an input is missing,
+        unknown, or of another shape or dtype.
     """
     summary = read_summary(out)
+    check_manifest(out)
     expected = {str(spec["name"]): spec for spec in summary["inputs"]}
     for name in inputs:
         if name not in expected:
@@ -83,10 +121,16 @@ def bench_library(out: Path, repeat: int, seed: int) -> dict[str, Any]:
     dict
         ``median_us``, ``min_us``, ``p90_us``, ``repeats``, and ``untuned_us`` as the run measured
         it.
+
+    Raises
+    ------
+    UserError
+        OUT holds no finished run, or not the library that the run wrote.
     """
     from familyseer.models import InputSpec, example_inputs
 
     summary = read_summary(out)
+    check_manifest(out)
     specs = [
         InputSpec(s["name"], tuple(s["shape"]), s["dtype"], s.get("index_bound"))
         for s in summary["inputs"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from familyseer.families._base import Family
 from familyseer.families._table import families_table
+from familyseer.safe_json import load_json
 from familyseer.subgraphs import Subgraph
 
 FORMAT = "familyseer-families"
@@ -106,12 +106,7 @@ def load_families(path: str | Path) -> tuple[str, list[Family]]:
     ValueError
         The file cannot be read, is no JSON, or is not valid (see `validate_families`).
     """
-    try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from error
+    document = load_json(Path(path), what="the families of a tuning run", error=ValueError)
     try:
         valid = validate_families(document)
     except ValueError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import lzma
-import zipfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,15 @@ import numpy.typing as npt
 from costmodels.features import FEATURE_LENGTH, Batch
 from costmodels.prior import TERMS
 from familyseer.errors import UserError
+from familyseer.safe_arrays import read_arrays
+from familyseer.safe_json import parse_json, read_limited
 from familyseer.search._decisions import Slot
 
 FORMAT = 1
 SUFFIX = ".table.xz"
+# bytes of a table: in its file, and unpacked; the largest recorded ones have a hundredth of that
+_FILE_LIMIT = 256 << 20
+_UNPACKED_LIMIT = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,15 @@ class NetworkTable:
         return sum(one.weight * one.best_s for one in self.subgraphs)
 
 
-_ARRAYS = ("rows", "seconds", "build_s", "sketch", "decisions", "drawn")
+# kinds of elements and dimensions
+_ARRAYS = {
+    "rows": ("f", 2),
+    "seconds": ("f", 1),
+    "build_s": ("f", 1),
+    "sketch": ("iu", 1),
+    "decisions": ("iu", 2),
+    "drawn": ("b", 1),
+}
 
 
 def save_table(table: NetworkTable, path: Path) -> None:
@@ -164,22 +177,33 @@ def load_table(path: Path) -> NetworkTable:
         The file is missing, damaged or of another version.
     """
     try:
-        content = lzma.decompress(path.read_bytes())
-    except (OSError, lzma.LZMAError):
+        content = _unpacked(read_limited(path, _FILE_LIMIT))
+    except (OSError, ValueError, lzma.LZMAError):
         raise UserError(
             f"{path}: expected a recorded table, such as record_tables.py writes"
         ) from None
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            head = json.loads(archive["head"].tobytes())
-            if head["format"] != FORMAT:
-                raise UserError(f"{path}: table format {head['format']}, expected {FORMAT}")
-            subgraphs = [
-                _recorded(number, entry, archive) for number, entry in enumerate(head["subgraphs"])
-            ]
-        return NetworkTable(head["network"], head["machine"], subgraphs)
-    except (KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: a damaged table ({error}), expected format {FORMAT}") from None
+        arrays = read_arrays(content, _UNPACKED_LIMIT)
+        head = parse_json(arrays["head"].tobytes(), "the head of a table")
+        if head["format"] != FORMAT:
+            raise UserError(f"{path}: table format {head['format']!r:.40}, expected {FORMAT}")
+        subgraphs = [
+            _recorded(number, entry, arrays) for number, entry in enumerate(head["subgraphs"])
+        ]
+        return NetworkTable(_text(head["network"]), dict(head["machine"]), subgraphs)
+    except (KeyError, ValueError, TypeError, IndexError, OverflowError) as error:
+        raise UserError(
+            f"{path}: a damaged table ({str(error)[:200]!r}), expected format {FORMAT}"
+        ) from None
+
+
+def _unpacked(content: bytes) -> bytes:
+    unpacker = lzma.LZMADecompressor(memlimit=_UNPACKED_LIMIT)
+    # one byte more than is taken tells one that would be larger
+    unpacked = unpacker.decompress(content, max_length=_UNPACKED_LIMIT + 1)
+    if not unpacker.eof or len(unpacked) > _UNPACKED_LIMIT:
+        raise ValueError("not whole, or too large")
+    return unpacked
 
 
 def load_tables(folder: Path) -> list[NetworkTable]:
@@ -196,21 +220,21 @@ def load_tables(folder: Path) -> list[NetworkTable]:
     return [load_table(path) for path in paths]
 
 
-def _recorded(number: int, entry: dict[str, Any], archive: Any) -> Recorded:
+def _recorded(number: int, entry: dict[str, Any], archive: Mapping[str, Any]) -> Recorded:
     arrays = {name: archive[f"{number}.{name}"] for name in _ARRAYS}
+    for name, (kinds, dimensions) in _ARRAYS.items():
+        if arrays[name].dtype.kind not in kinds or arrays[name].ndim != dimensions:
+            raise ValueError(f"{name} of {arrays[name].dtype} in {arrays[name].ndim} dimensions")
     rows = arrays["rows"].T.astype(np.float32)
     if rows.shape[1] != FEATURE_LENGTH:
         raise ValueError(f"rows of {rows.shape[1]} features, expected {FEATURE_LENGTH}")
-    sketches = tuple(
-        tuple(Slot(**{**slot, "values": tuple(slot["values"])}) for slot in slots)
-        for slots in entry["sketches"]
-    )
-    return Recorded(
-        key=entry["key"],
-        name=entry["name"],
+    sketches = tuple(tuple(map(_slot, slots)) for slots in entry["sketches"])
+    found = Recorded(
+        key=_text(entry["key"]),
+        name=_text(entry["name"]),
         weight=int(entry["weight"]),
         flops=float(entry["flops"]),
-        families=dict(entry["families"]),
+        families={_text(method): _text(name) for method, name in entry["families"].items()},
         sketches=sketches,
         rows=rows,
         seconds=arrays["seconds"].astype(np.float64),
@@ -219,3 +243,36 @@ def _recorded(number: int, entry: dict[str, Any], archive: Any) -> Recorded:
         decisions=np.ascontiguousarray(arrays["decisions"].T),
         drawn=arrays["drawn"].astype(np.bool_),
     )
+    _check(found)
+    return found
+
+
+def _check(one: Recorded) -> None:
+    n = len(one.seconds)
+    lengths = {len(a) for a in (one.rows, one.build_s, one.sketch, one.decisions, one.drawn)}
+    if not n or lengths != {n}:
+        raise ValueError(f"arrays of {sorted(lengths)} candidates for {n} times")
+    if not (one.seconds > 0).all() or not np.isfinite(one.rows).all():
+        raise ValueError("times that are not positive, or rows that are not finite")
+    if one.sketch.min() < 0 or one.sketch.max() >= len(one.sketches):
+        raise ValueError("a candidate of an unknown sketch")
+    widest = max(slots[-1].stop if slots else 0 for slots in one.sketches)
+    if widest > one.decisions.shape[1]:
+        raise ValueError(f"{one.decisions.shape[1]} decisions, expected {widest}")
+
+
+def _slot(entry: dict[str, Any]) -> Slot:
+    slot = Slot(**{**entry, "values": tuple(entry["values"])})
+    numbers = (slot.start, slot.width, slot.extent, slot.limit)
+    if not all(type(n) is int and 0 <= n < 2**31 for n in numbers):
+        raise ValueError("a slot whose numbers are none")
+    if not all(isinstance(v, (int, float)) for v in slot.values):
+        raise ValueError("a slot whose values are no numbers")
+    _text(slot.kind), _text(slot.instruction)
+    return slot
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r:.40} in place of a name")
+    return value

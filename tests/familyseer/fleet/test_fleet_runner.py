@@ -1,0 +1,146 @@
+"""Candidates timed on real devices behind a real tracker."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from familyseer.fleet import FleetGoneError, FleetRunner
+from familyseer.fleet._policy import Policy
+from familyseer.measure import WarmRunner
+from familyseer.tvm_env import load_tvm
+from tests.familyseer.fleet.candidates import args_of, build, crashing
+from tests.familyseer.fleet.conftest import KEY, Tracker
+
+# devices on one machine disturb each other, so any two of them count as alike
+ALIKE = 100.0
+PATIENT = {"timeout_s": 60.0, "tolerance": ALIKE}
+
+
+@pytest.fixture(scope="module")
+def devices(tracker: Tracker) -> list[str]:
+    names = [tracker.add(), tracker.add()]
+    tracker.wait(*names)
+    return names
+
+
+@pytest.fixture
+def fleet(tracker: Tracker, devices: list[str], cpu: Any) -> Iterator[FleetRunner]:
+    runner = FleetRunner(tracker.address, KEY, target=cpu, **PATIENT)
+    yield runner
+    runner.close()
+
+
+def results(runner: Any, futures: list[Any]) -> list[Any]:
+    return [runner.finish(future) for future in futures]
+
+
+def test_times_are_those_of_the_local_runner(
+    fleet: FleetRunner, builder: Any, make_dense: Callable[..., Any], cpu: Any
+) -> None:
+    mod = make_dense(n=256, m=256, k=256).mod
+    path = build(builder, mod, cpu)
+    local = WarmRunner(timeout_s=60)
+    try:
+        here = local.finish(local.start(path, "cpu", args_of(mod)))
+    finally:
+        local.close()
+    there = fleet.finish(fleet.start(path, "cpu", args_of(mod)))
+    assert there.error_msg is None
+    assert len(there.run_secs) == fleet.plan.repeats
+    ratio = statistics.median(map(float, there.run_secs)) / statistics.median(
+        map(float, here.run_secs)
+    )
+    assert 0.1 < ratio < 10
+
+
+def test_a_crash_costs_its_own_trial_and_the_devices_serve_on(
+    fleet: FleetRunner, builder: Any, make_dense: Callable[..., Any], cpu: Any
+) -> None:
+    good, bad = make_dense().mod, crashing()
+    good_path, bad_path = build(builder, good, cpu), build(builder, bad, cpu)
+    futures = [fleet.start(bad_path, "cpu", args_of(bad))]
+    futures += [fleet.start(good_path, "cpu", args_of(good)) for _ in range(4)]
+    crashed, *others = results(fleet, futures)
+    assert crashed.error_msg is not None
+    assert "lost the session" in crashed.error_msg
+    assert [one.error_msg for one in others] == [None] * 4
+    again = results(fleet, [fleet.start(good_path, "cpu", args_of(good)) for _ in range(4)])
+    assert [one.error_msg for one in again] == [None] * 4
+    assert sum(device.lost for device in fleet.devices()) == 2
+
+
+def test_a_slow_candidate_is_cut_off_after_its_first_runs(
+    fleet: FleetRunner, builder: Any, make_dense: Callable[..., Any], cpu: Any
+) -> None:
+    mod = make_dense().mod
+    result = fleet.finish(fleet.start(build(builder, mod, cpu), "cpu", args_of(mod), 1e-9))
+    assert len(result.run_secs) == 1
+
+
+def test_stock_metaschedule_can_use_it(
+    fleet: FleetRunner, builder: Any, make_dense: Callable[..., Any], cpu: Any
+) -> None:
+    ms = load_tvm().s_tir.meta_schedule
+    mod = make_dense().mod
+    inputs = [ms.runner.RunnerInput(build(builder, mod, cpu), "cpu", args_of(mod))]
+    # through C++, as a task scheduler calls it
+    (future,) = ms.runner.Runner.run(fleet, inputs)
+    result = future.result()
+    assert result.error_msg is None
+    assert all(float(s) > 0 for s in result.run_secs)
+
+
+def test_devices_may_leave_and_join_between_and_amid_jobs(
+    fleet: FleetRunner,
+    tracker: Tracker,
+    devices: list[str],
+    builder: Any,
+    make_dense: Callable[..., Any],
+    cpu: Any,
+) -> None:
+    mod = make_dense().mod
+    path, args = build(builder, mod, cpu), args_of(mod)
+    joining = tracker.add()
+    futures = [fleet.start(path, "cpu", args) for _ in range(30)]
+    fleet.finish(futures[0])
+    tracker.kill(devices[0])
+    assert [one.error_msg for one in results(fleet, futures)] == [None] * 30
+    tracker.wait(joining)
+    deadline = time.monotonic() + 120
+    while joining not in {device.name for device in fleet.devices()}:
+        assert time.monotonic() < deadline
+        more = results(fleet, [fleet.start(path, "cpu", args) for _ in range(6)])
+        assert [one.error_msg for one in more] == [None] * 6
+
+
+def test_jobs_end_the_run_when_all_devices_are_gone(
+    tracker: Tracker, builder: Any, make_dense: Callable[..., Any], cpu: Any
+) -> None:
+    name = tracker.add(key="shortlived")
+    tracker.wait(name)
+    told: list[FleetGoneError] = []
+    runner = FleetRunner(
+        tracker.address,
+        "shortlived",
+        target=cpu,
+        policy=Policy(gone_s=3.0),
+        on_gone=told.append,
+        **PATIENT,
+    )
+    try:
+        mod = make_dense().mod
+        path = build(builder, mod, cpu)
+        tracker.kill(name)
+        with pytest.raises(FleetGoneError, match="shortlived"):
+            runner.finish(runner.start(path, "cpu", args_of(mod)))
+        assert len(told) == 1
+        assert runner.gone is told[0]
+        with pytest.raises(FleetGoneError):
+            runner.finish(runner.start(path, "cpu", args_of(mod)))
+    finally:
+        runner.close()

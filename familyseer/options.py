@@ -41,6 +41,9 @@ class TuneOptions:
         Of earlier runs for another target, take the shared cost model instead of refusing them.
     tactics
         What the search does beyond sampling and ranking.
+    tracker, device_key
+        ``HOST:PORT`` of a TVM RPC tracker and the key of its devices that measure candidates; both
+        or none, None to measure on this machine.
     """
 
     model: str
@@ -56,6 +59,8 @@ class TuneOptions:
     warm_start: tuple[Path, ...] = ()
     warm_start_any_target: bool = False
     tactics: Tactics = field(default_factory=Tactics)
+    tracker: str | None = None
+    device_key: str | None = None
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,15 @@ input_shape_option: _Decorator = click.option(
     help="Extents of an input whose shape the model leaves open; may be repeated.",
 )
 
+tracker_option: _Decorator = click.option(
+    "--tracker",
+    metavar="HOST:PORT",
+    help="Measure on the devices of this TVM RPC tracker; with --device-key.",
+)
+device_key_option: _Decorator = click.option(
+    "--device-key", metavar="KEY", help="The key that the devices' RPC servers were started with."
+)
+
 
 def budget_option(required: bool = False) -> _Decorator:
     """``--budget``, in seconds for the command."""
@@ -69,6 +78,25 @@ def parse_budget(text: str) -> float:
         return parse_duration(text)
     except UserError as error:
         raise UserError(f"--budget: {error}") from None
+
+
+def check_fleet_options(tracker: str | None, device_key: str | None) -> None:
+    """Sees to it that ``--tracker`` and ``--device-key`` make sense together.
+
+    Raises
+    ------
+    UserError
+        Only one of them is given, or the tracker is no ``HOST:PORT``.
+    """
+    if device_key is not None and tracker is None:
+        raise UserError(f"--device-key {device_key}: expected --tracker HOST:PORT too")
+    if tracker is None:
+        return
+    from familyseer.fleet import parse_tracker
+
+    parse_tracker(tracker)
+    if not device_key:
+        raise UserError(f"--tracker {tracker}: expected --device-key KEY too")
 
 
 def parse_input_shapes(texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:

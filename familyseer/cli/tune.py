@@ -63,6 +63,8 @@ _DEFAULT_BUDGET_S = 600.0
     type=click.Choice(Tactics.names()),
     help=f"Switch off a part of the search, to see what it earns: {', '.join(Tactics.names())}.",
 )
+@options.tracker_option
+@options.device_key_option
 @click.option("--quiet", is_flag=True, help="Print nothing but warnings and errors.")
 @options.json_option
 def command(
@@ -85,6 +87,7 @@ def command(
     from familyseer.cli._output import native_messages_to, print_json, results_only
     from familyseer.options import TuneOptions
 
+    options.check_fleet_options(rest["tracker"], rest["device_key"])
     if budget_s is None and trials is None:
         budget_s = _DEFAULT_BUDGET_S
     tune_options = TuneOptions(
@@ -111,6 +114,11 @@ def _run(tune_options: Any, quiet: bool, as_json: bool, stderr: Any) -> dict[str
     # shown before the driver is imported, which takes a moment
     with make_observer(quiet, as_json, stderr, started_at=STARTED_AT) as observer:
         observer.on_phase("loading")
+        if tune_options.tracker is not None:
+            from familyseer.fleet import check_fleet
+
+            # before the model is loaded, which may take long
+            check_fleet(tune_options.tracker, tune_options.device_key)
         from familyseer.run import tune
 
         summary: dict[str, Any] = tune(tune_options, started_at=STARTED_AT, observer=observer)

@@ -107,6 +107,8 @@ class Device:
     ----------
     name
         ``host:port`` of its server.
+    relative
+        Times as long as the first device ever calibrated that it takes for the reference kernels.
     job_s
         Seconds that a job takes on it, uploading included; a moving mean.
     strikes
@@ -120,6 +122,7 @@ class Device:
     name: str
     speed: Speed | None = None
     speed_class: int | None = None
+    relative: float = 1.0
     job_s: float | None = None
     done: int = 0
     lost: int = 0
@@ -136,7 +139,7 @@ class Device:
 
     def expected_s(self) -> float:
         """Seconds that its next job will take."""
-        return _ASSUMED_JOB_S if self.job_s is None else self.job_s
+        return _ASSUMED_JOB_S * self.relative if self.job_s is None else self.job_s
 
 
 @dataclass(eq=False)

@@ -212,6 +212,7 @@ class Leases:
             self._calibrate(lease)
             return
         device.speed_class = self.classes.place(device.speed)
+        device.relative = device.speed.over(self.classes.speeds[0])
         self.free(lease)
 
 

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from familyseer.fleet import FleetGoneError, FleetRunner
+from familyseer.errors import UserError
+from familyseer.fleet import FleetGoneError, FleetRunner, check_fleet
 from familyseer.fleet._policy import Policy
+from familyseer.fleet._tracker import Tracker as Client
 from familyseer.measure import WarmRunner
 from familyseer.tvm_env import load_tvm
 from tests.familyseer.fleet.candidates import args_of, build, crashing
@@ -116,6 +118,37 @@ def test_devices_may_leave_and_join_between_and_amid_jobs(
         assert time.monotonic() < deadline
         more = results(fleet, [fleet.start(path, "cpu", args) for _ in range(6)])
         assert [one.error_msg for one in more] == [None] * 6
+
+
+def test_a_device_is_handed_on_to_others_who_wait(
+    fleet: FleetRunner,
+    tracker: Tracker,
+    builder: Any,
+    make_dense: Callable[..., Any],
+    cpu: Any,
+) -> None:
+    mod = make_dense().mod
+    path, args = build(builder, mod, cpu), args_of(mod)
+    other = Client(("127.0.0.1", tracker.port))
+    futures = [fleet.start(path, "cpu", args) for _ in range(20)]
+    fleet.finish(futures[0])
+    other.ask(KEY)
+    offer = None
+    deadline = time.monotonic() + 120
+    while offer is None:
+        # the fleet has work all the while
+        futures += [fleet.start(path, "cpu", args) for _ in range(4)]
+        offer = other.offer(0.5)
+        assert time.monotonic() < deadline
+    other.close()
+    assert all(one.error_msg is None for one in results(fleet, futures))
+
+
+def test_an_unknown_key_is_told_with_those_that_are_known(
+    tracker: Tracker, devices: list[str]
+) -> None:
+    with pytest.raises(UserError, match=rf"--device-key other: .*{KEY} \(\d\)"):
+        check_fleet(tracker.address, "other")
 
 
 def test_jobs_end_the_run_when_all_devices_are_gone(

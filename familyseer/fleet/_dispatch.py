@@ -91,7 +91,15 @@ class Dispatcher:
     def submit(
         self, artifact: Artifact, plan: RunPlan, group: Any, priority: float
     ) -> Future[list[float]]:
-        """Queues a job; its future gives seconds, one figure a repeat."""
+        """Queues a job; its future gives seconds, one figure a repeat.
+
+        Raises
+        ------
+        RuntimeError
+            The fleet was closed.
+        """
+        if self._closing:
+            raise RuntimeError("the fleet is closed")
         known = self._groups.setdefault(group, Group())
         job = Job(artifact, plan, known, priority, time.monotonic())
         self._inbox.put(partial(self._queue, job))

@@ -48,7 +48,7 @@ class Leases:
     live
         The leases that are not over.
     census
-        What the tracker said last; None when it does not answer.
+        What the tracker said last; None when it does not answer. Another thread sets it.
     seen
         When each class of devices last had a lease, in monotonic seconds.
     references
@@ -117,9 +117,10 @@ class Leases:
         now = time.monotonic()
         return {d.name for d in list(self.devices.values()) if d.rested_until > now}
 
-    def listed(self) -> set[str]:
+    def listed(self) -> frozenset[str]:
         """Names of the devices that the tracker lists and that are not resting."""
-        return set() if self.census is None else self.census.devices - self.resting()
+        census = self.census
+        return frozenset() if census is None else census.devices - self.resting()
 
     def free(self, lease: Lease) -> None:
         """Marks a device as ready for its next job."""
@@ -155,7 +156,8 @@ class Leases:
     def hand_back(self, jobs_wait: bool) -> None:
         """Ends the idle leases that are old, unused, or waited for by others."""
         now = time.monotonic()
-        others_wait = self.census is not None and self.census.pending > 0
+        census = self.census
+        others_wait = census is not None and census.pending > 0
         for lease in self.idle():
             age = now - lease.since
             old = age + self.policy.timeout_s > self.policy.lease_s

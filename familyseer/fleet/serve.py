@@ -18,7 +18,7 @@ from typing import Any
 
 from familyseer.errors import UserError
 from familyseer.fleet._address import parse_tracker
-from familyseer.tvm_env import load_tvm
+from familyseer.tvm_env import check_versions
 
 _PR_SET_PDEATHSIG = 1
 
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         tracker = parse_tracker(options.tracker)
-        load_tvm()
+        check_versions()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,6 +13,7 @@ from familyseer.fleet import FleetGoneError, FleetRunner, check_fleet
 from familyseer.fleet._policy import Policy
 from familyseer.fleet._tracker import Tracker as Client
 from familyseer.measure import WarmRunner
+from familyseer.measure._measure import measure
 from familyseer.tvm_env import load_tvm
 from tests.familyseer.fleet.candidates import args_of, build, crashing
 from tests.familyseer.fleet.conftest import KEY, Tracker
@@ -41,23 +41,28 @@ def results(runner: Any, futures: list[Any]) -> list[Any]:
     return [runner.finish(future) for future in futures]
 
 
-def test_times_are_those_of_the_local_runner(
-    fleet: FleetRunner, builder: Any, make_dense: Callable[..., Any], cpu: Any
+def test_candidates_of_a_model_take_as_long_as_with_the_local_runner(
+    fleet: FleetRunner, builder: Any, cpu: Any
 ) -> None:
-    mod = make_dense(n=256, m=256, k=256).mod
-    path = build(builder, mod, cpu)
+    from familyseer.models import load_model
+    from familyseer.search._proposals import new_context
+    from familyseer.subgraphs import extract_subgraphs, fuse
+
+    subgraphs = extract_subgraphs(fuse(load_model("mlp").mod, cpu), cpu)
+    largest = max(subgraphs, key=lambda subgraph: subgraph.flops)
+    context = new_context(largest, cpu, 0, 1)
+    schedules = list(context.generate_design_space())[:2]
     local = WarmRunner(timeout_s=60)
     try:
-        here = local.finish(local.start(path, "cpu", args_of(mod)))
+        here, _, _ = measure(schedules, context, builder, local)
     finally:
         local.close()
-    there = fleet.finish(fleet.start(path, "cpu", args_of(mod)))
-    assert there.error_msg is None
-    assert len(there.run_secs) == fleet.plan.repeats
-    ratio = statistics.median(map(float, there.run_secs)) / statistics.median(
-        map(float, here.run_secs)
-    )
-    assert 0.1 < ratio < 10
+    there, _, _ = measure(schedules, context, builder, fleet)
+    assert len(here) == len(there) == len(schedules)
+    for one, other in zip(here, there, strict=True):
+        assert other.runner_result.error_msg is None
+        assert len(other.runner_result.run_secs) == fleet.plan.repeats
+        assert 0.1 < other.run_s / one.run_s < 10
 
 
 def test_a_crash_costs_its_own_trial_and_the_devices_serve_on(
@@ -177,3 +182,5 @@ def test_jobs_end_the_run_when_all_devices_are_gone(
             runner.finish(runner.start(path, "cpu", args_of(mod)))
     finally:
         runner.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        runner.start(path, "cpu", args_of(mod))

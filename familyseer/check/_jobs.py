@@ -234,7 +234,9 @@ class _Making:
 
         for i, result in enumerate(results):
             # as bytes: NumPy's format has no name for the small floats
-            self._write(f"{recipe.kind}-{i}", result.view(np.uint8) if result.size else result)
+            self._write(
+                f"{recipe.kind}-{i}", np.ascontiguousarray(result).reshape(-1).view(np.uint8)
+            )
             if ignored is not None and ignored[i].any():
                 self._write(f"{recipe.kind}-{i}-ignored", ignored[i])
         return {"recipe": asdict(recipe), "allowed": [asdict(one) for one in allowed]}
@@ -310,7 +312,7 @@ def _read(folder: Path, kind: str, output: int, like: Any) -> tuple[Any, Any]:
 
     name = f"{kind}-{output}"
     raw = np.load(folder / f"{name}.npy", allow_pickle=False)
-    expected = raw.view(like.dtype).reshape(like.shape) if like.size else like
+    expected = raw.view(like.dtype).reshape(like.shape)
     path = folder / f"{name}-ignored.npy"
     return expected, np.load(path, allow_pickle=False) if path.exists() else None
 
@@ -321,8 +323,9 @@ def _write_case(path: str, inputs: list[Any], output: int, expected: Any, got: A
     arrays = {f"input{i}": array for i, array in enumerate(inputs)}
     arrays |= {f"expected{output}": expected, f"got{output}": got}
     with open(path, "wb") as file:
-        # small floats as their bytes, like above
+        # small floats in a type that NumPy's format has a name for and that holds them all
         np.savez_compressed(
-            file, **{k: v if v.dtype.isbuiltin else v.view(np.uint8) for k, v in arrays.items()}
+            file,
+            **{k: v if v.dtype.isbuiltin == 1 else v.astype(np.float32) for k, v in arrays.items()},
         )
     os.chmod(path, 0o644)

@@ -73,7 +73,8 @@ def finfo(dtype: str) -> Any:
     """NumPy's description of a floating-point type, of the small ones too."""
     import ml_dtypes
 
-    return ml_dtypes.finfo(numpy_dtype(dtype))
+    describe: Any = ml_dtypes.finfo
+    return describe(numpy_dtype(dtype))
 
 
 def numpy_dtype(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""What workers do with whole libraries: run one, time some, compare one subgraph's schedules.
+"""What workers do with whole models: run a library, time some, run an ONNX file.
 
 They run in a worker process because a library with a wrong kernel may crash whoever runs it.
 """
@@ -75,29 +75,20 @@ def time_libraries(
     return times
 
 
-def compare_schedules(mod: Any, scheduled: Any, target: Any, seed: int) -> float:
-    """Largest relative error of a scheduled subgraph against the unscheduled one.
+def run_onnx(path: str, inputs: Mapping[str, Any]) -> list[Any]:
+    """Runs an ONNX file once in ONNX Runtime on the CPU; the outputs as NumPy arrays."""
+    import onnxruntime
 
-    On random inputs; relative to the largest magnitude in the unscheduled result.
-    """
+    options = onnxruntime.SessionOptions()
+    # only what the file says: its optimisations are a compiler too
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return [_dense(value) for value in session.run(None, dict(inputs))]
+
+
+def _dense(value: Any) -> Any:
     import numpy as np
 
-    from familyseer.export._verify import relative_error
-
-    tvm = load_tvm(intrinsics=True)
-    drop = tvm.s_tir.transform.RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)
-    libraries = [tvm.driver.build(drop(m), target=target) for m in (mod, scheduled)]
-    rng = np.random.default_rng(seed)
-    arrays = []
-    for info in tvm.s_tir.meta_schedule.arg_info.ArgInfo.from_entry_func(mod, False):
-        shape, dtype = tuple(int(d) for d in info.shape), str(info.dtype)
-        if "float" in dtype:
-            arrays.append(rng.standard_normal(shape).astype(dtype))
-        else:
-            arrays.append(rng.integers(0, 2, shape).astype(dtype))
-    results = []
-    for library in libraries:
-        tensors = [tvm.runtime.tensor(_compact(a)) for a in arrays]
-        library["main"](*tensors)
-        results.append([t.numpy() for t in tensors])
-    return max(relative_error(got, ref) for got, ref in zip(results[1], results[0], strict=True))
+    if not isinstance(value, np.ndarray):
+        raise TypeError("an output is not a tensor")
+    return value

@@ -1,4 +1,4 @@
-"""Whether a tuned library computes what the untuned one does, and which subgraph does not."""
+"""Whether a tuned library computes what the untuned one does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# relative to the largest magnitude of an output; a schedule may only change the order of sums
+# relative to the largest magnitude of an output; a schedule may only change the order of sums.
+# Wide, since a whole model amplifies rounding by an unknown factor: `familyseer.check` is strict
 TOLERANCE = {"float64": 1e-6, "float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
 
 
@@ -40,6 +41,11 @@ def relative_error(got: NDArray[Any], reference: NDArray[Any]) -> float:
     b = np.abs(reference.astype(np.float64))
     largest = float(np.max(b, where=np.isfinite(b), initial=0.0))
     return difference / largest if largest > 0 else float("inf")
+
+
+def all_finite(outputs: Sequence[NDArray[Any]]) -> bool:
+    """Whether no element of any output is NaN or infinite."""
+    return all(bool(np.isfinite(one.astype(np.float64)).all()) for one in outputs)
 
 
 def compare_outputs(

@@ -1,4 +1,4 @@
-"""The end of a run: compile the best schedules, check the library, fall back where it is wrong."""
+"""The end of a run: check the best schedules, compile them, check the library, fall back."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import logging
 import os
 import shutil
 import statistics
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from familyseer.check import Checker, Verdict
 from familyseer.export import _jobs
 from familyseer.export._compile import apply_records, best_records, build_library
 from familyseer.export._verify import compare_outputs, tolerance
@@ -19,7 +22,6 @@ from familyseer.measure._measure import OutOfTimeError, await_future
 from familyseer.run._reference import Reference
 from familyseer.search import Clock, TaskState
 from familyseer.subgraphs import Subgraph
-from familyseer.tvm_env import load_tvm
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,8 @@ COMPARE_REPEATS = 20
 # what the end of a run may take beyond the budget before it gives up checking: well inside the
 # ten seconds or ten per cent that a run may be late
 GRACE_S = 5.0
+# how often the reference of a subgraph runs it, and how many times longer denormal numbers take
+_REFERENCE_RUNS = 12
 
 
 @dataclass
@@ -36,7 +40,18 @@ class Finished:
     Attributes
     ----------
     fell_back
-        Names of subgraphs left at their default schedule, with the reason.
+        Names of subgraphs left at their default schedule, or at a slower one than their best, with
+        the reason.
+    quarantined
+        Schedules found wrong in the whole run, while it tuned and at its end: ``subgraph`` (name),
+        ``reason``, and ``file``, the reproducer's path or None.
+    unchecked
+        Names of subgraphs whose shipped schedule was checked as a part of the library alone.
+    onnxruntime
+        Why the library was not compared with ONNX Runtime, or what the comparison found in words;
+        empty if it was and agrees.
+    max_rel_error_onnxruntime
+        Largest relative error of the shipped library against ONNX Runtime, None if not compared.
     """
 
     tuned_s: float | None = None
@@ -44,26 +59,45 @@ class Finished:
     max_abs_error: float | None = None
     max_rel_error: float | None = None
     fell_back: dict[str, str] = field(default_factory=dict)
-    quarantined: list[Any] = field(default_factory=list)
+    quarantined: list[dict[str, Any]] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
+    onnxruntime: str = ""
+    max_rel_error_onnxruntime: float | None = None
 
 
-def reserve_s(states: list[TaskState], reference: Reference) -> float:
-    """Seconds to keep for the end: compiling every best schedule, checking, timing.
+def reserve_s(
+    states: list[TaskState], reference: Reference, checker: Checker | None = None
+) -> float:
+    """Seconds to keep for the end: checking and compiling every best schedule, timing.
 
-    A subgraph's best schedule takes about as long to compile in the model as it did alone.
+    A subgraph's best schedule takes about as long to compile in the model as it did alone. What
+    checking takes is known from what was checked while tuning; before that, the subgraphs alone
+    compile and run about as long as the untuned library does.
+
+    Parameters
+    ----------
+    checker
+        The one that the search was given, None if it had none.
     """
     compiling = reference.compile_s + sum(s.build_s for s in states)
-    running = 4 * (reference.seconds or 0.0)
-    return 1.25 * compiling + running + 1.5
+    whole_runs = (4 + len(reference.edges)) * (reference.seconds or 0.0)
+    waiting = [s.subgraph for s in states if s.covered]
+    checking = checker.expected_s(waiting) if checker is not None else None
+    if checking is None:
+        checking = reference.compile_s + _REFERENCE_RUNS * (reference.seconds or 0.0)
+    return 1.25 * compiling + whole_runs + min(checking, reference.check_s) + 1.5
 
 
 class Finisher:
-    """Compiles and checks the tuned library.
+    """Checks the best schedules, compiles the tuned library, and checks that.
 
     Parameters
     ----------
     pool
         A worker process, since a wrong library may crash whoever runs it.
+    checker
+        The one that the search was given, which knows what is right already. By default one of its
+        own, whose reproducers go to the folder ``quarantine`` beside the library.
     """
 
     def __init__(
@@ -75,6 +109,7 @@ class Finisher:
         pool: WorkerPool,
         clock: Clock,
         on_phase: Callable[[str], None] = lambda _: None,
+        checker: Checker | None = None,
     ) -> None:
         self.fused = fused
         self.target = target
@@ -83,6 +118,7 @@ class Finisher:
         self.pool = pool
         self.clock = clock
         self.on_phase = on_phase
+        self.checker = checker
         self._attempts = 0
 
     def finish(self, subgraphs: list[Subgraph], database: Any, path: Path) -> Finished:
@@ -91,27 +127,77 @@ class Finisher:
         A library whose outputs are wrong is never written: the subgraphs at fault take their next
         best schedule or fall back, and if none is found guilty the untuned library is shipped.
         """
+        with ExitStack() as stack:
+            checker = self.checker
+            if checker is None:
+                folder = path.parent / "quarantine"
+                checker = Checker(self.target, self.device, self.pool, quarantine=folder)
+                stack.callback(checker.close)
+            end = self._finish(subgraphs, database, path, checker)
+            end.quarantined = list(checker.quarantined)
+            return end
+
+    def _finish(
+        self, subgraphs: list[Subgraph], database: Any, path: Path, checker: Checker
+    ) -> Finished:
         end = Finished(untuned_s=self.reference.seconds)
         records = best_records(database, subgraphs)
         for subgraph in subgraphs:
             if subgraph.index not in records:
                 end.fell_back[subgraph.name] = "no candidate was measured in time"
-        chosen = {index: found[0] for index, found in records.items()}
+        self.on_phase("checking")
+        until = time.monotonic() + min(self.reference.check_s, self._time_left())
+        chosen = self._choose(
+            subgraphs, records, end, checker, lambda: until - time.monotonic(), trusting=True
+        )
+        self.on_phase("compiling")
         if self._build_and_check(chosen, path, end):
             return end
         log.warning("the tuned library is wrong; looking for the subgraph at fault")
-        chosen = self._without_the_guilty(subgraphs, records, end)
+        chosen = self._choose(subgraphs, records, end, checker, self._time_left, trusting=False)
         if self._build_and_check(chosen, path, end):
             return end
         for subgraph in subgraphs:
             end.fell_back[subgraph.name] = "the tuned library gave wrong outputs"
+        end.unchecked = []
         shutil.copy(self.reference.path, path)
         end.tuned_s, end.max_abs_error, end.max_rel_error = self.reference.seconds, 0.0, 0.0
+        self._judge_onnxruntime(self.reference.outputs, end)
         return end
 
     def _time_left(self) -> float:
         # measuring ended by Ctrl-C still ends with a checked library
         return max(self.clock.left_s(), 0.0) + GRACE_S
+
+    def _choose(
+        self,
+        subgraphs: list[Subgraph],
+        records: dict[int, list[Any]],
+        end: Finished,
+        checker: Checker,
+        time_left: Callable[[], float],
+        *,
+        trusting: bool,
+    ) -> dict[int, Any]:
+        """For each subgraph its fastest schedule that is not wrong, by the subgraph's index.
+
+        Where a schedule cannot be checked, `trusting` takes it, for the library's check to judge.
+        """
+        chosen = {}
+        end.unchecked = []
+        for subgraph in subgraphs:
+            reason = ""
+            for record in records.get(subgraph.index, []):
+                verdict = checker.check(subgraph, record.trace, time_left=time_left)
+                if verdict.right or (trusting and not verdict.wrong):
+                    chosen[subgraph.index] = record
+                    if not verdict.right:
+                        end.unchecked.append(subgraph.name)
+                    break
+                reason = reason or _fallen(verdict)
+            if reason:
+                end.fell_back[subgraph.name] = reason
+        return chosen
 
     def _build_and_check(self, chosen: dict[int, Any], path: Path, end: Finished) -> bool:
         # never the same name twice: a process that has loaded a library under a name is given
@@ -137,8 +223,7 @@ class Finisher:
     def _check(self, library: Path, end: Finished) -> bool:
         inputs, paths = self.reference.inputs, {"tuned": str(library)}
         try:
-            running = self.pool.submit(_jobs.run_library, str(library), self.device, inputs)
-            outputs = await_future(running, self._time_left)
+            outputs = self._run(library, inputs)
         except Exception as error:  # a crash, a hang, a refusal: each means a wrong library
             log.warning("the tuned library cannot be run: %s", error)
             return False
@@ -146,9 +231,11 @@ class Finisher:
             end.max_abs_error, end.max_rel_error, right = compare_outputs(
                 outputs, self.reference.outputs
             )
-            if not right:
+            if not right or not self._right_at_the_edges(library, end):
                 return False
             paths["untuned"] = str(self.reference.path)
+        if not self._judge_onnxruntime(outputs, end):
+            return False
         time_s = max(0.2, min(10.0, 0.5 * self.clock.left_s()))
         timing = self.pool.submit(
             _jobs.time_libraries, paths, self.device, inputs, COMPARE_REPEATS, time_s
@@ -162,36 +249,48 @@ class Finisher:
             end.untuned_s = statistics.median(times["untuned"])
         return True
 
-    def _without_the_guilty(
-        self, subgraphs: list[Subgraph], records: dict[int, list[Any]], end: Finished
-    ) -> dict[int, Any]:
-        """For each subgraph its fastest schedule that is right on its own."""
-        chosen = {}
-        for subgraph in subgraphs:
-            for record in records.get(subgraph.index, []):
-                error = self._error_of(subgraph, record)
-                if error <= tolerance(_dtype(subgraph.mod)):
-                    chosen[subgraph.index] = record
-                    break
-                end.quarantined.append(record)
-                end.fell_back[subgraph.name] = (
-                    f"its schedule gave wrong results (relative error {error:.3g})"
-                )
-        return chosen
+    def _run(self, library: Path, inputs: list[Any]) -> list[Any]:
+        running = self.pool.submit(_jobs.run_library, str(library), self.device, inputs)
+        outputs: list[Any] = await_future(running, self._time_left)
+        return outputs
 
-    def _error_of(self, subgraph: Subgraph, record: Any) -> float:
-        schedule = load_tvm().s_tir.Schedule(subgraph.mod)
-        try:
-            record.trace.apply_to_schedule(schedule, remove_postproc=False)
-            comparing = self.pool.submit(
-                _jobs.compare_schedules, subgraph.mod, schedule.mod, self.target, 0, timeout_s=20.0
+    def _right_at_the_edges(self, library: Path, end: Finished) -> bool:
+        for edge in self.reference.edges:
+            try:
+                outputs = self._run(library, edge.inputs)
+            except OutOfTimeError:
+                return True
+            except Exception as error:  # as above
+                log.warning("the tuned library cannot be run on %s: %s", edge.name, error)
+                return False
+            off, relative, right = compare_outputs(outputs, edge.outputs)
+            if not right:
+                log.warning("the tuned library is wrong on %s: %.3g", edge.name, relative)
+                return False
+            end.max_abs_error = max(end.max_abs_error or 0.0, off)
+            end.max_rel_error = max(end.max_rel_error or 0.0, relative)
+        return True
+
+    def _judge_onnxruntime(self, outputs: list[Any] | None, end: Finished) -> bool:
+        """Compares with ONNX Runtime; False if tuning is to blame for a difference."""
+        theirs, untuned = self.reference.onnxruntime, self.reference.onnxruntime_error
+        if isinstance(theirs, str) or untuned is None or outputs is None:
+            end.onnxruntime = theirs if isinstance(theirs, str) else "the library was not run"
+            return True
+        end.max_rel_error_onnxruntime = relative = compare_outputs(outputs, theirs)[1]
+        allowed = max((tolerance(str(one.dtype)) for one in theirs), default=0.0)
+        if not untuned <= allowed:
+            end.onnxruntime = (
+                f"the untuned library is off by {untuned:.3g} already (importing the model is at "
+                "fault, not tuning)"
             )
-            return float(await_future(comparing, self._time_left))
-        except Exception as error:  # crashed, hung, cannot be built: as wrong as wrong results
-            log.warning("%s cannot be checked: %s: %s", subgraph.name, type(error).__name__, error)
-            return float("inf")
+            log.warning("compared with ONNX Runtime, %s", end.onnxruntime)
+            return True
+        # the two may be off to different sides
+        return relative <= allowed + untuned
 
 
-def _dtype(mod: Any) -> str:
-    """Element type of a subgraph's result, its last argument."""
-    return str(mod["main"].params[-1].ty.dtype)
+def _fallen(verdict: Verdict) -> str:
+    if not verdict.wrong:
+        return f"its schedule could not be checked ({verdict.reason})"
+    return f"its schedule gave wrong results ({verdict.reason.removeprefix('wrong result: ')})"

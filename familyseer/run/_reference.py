@@ -7,12 +7,16 @@ import shutil
 import statistics
 import tempfile
 import time
+from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from familyseer.export import _jobs
 from familyseer.export._compile import build_library
+from familyseer.export._verify import all_finite, compare_outputs
+from familyseer.measure import WorkerPool
 from familyseer.measure._measure import OutOfTimeError, await_future
 from familyseer.models import LoadedModel, example_inputs
 from familyseer.search import Clock
@@ -20,6 +24,27 @@ from familyseer.search import Clock
 UNTUNED_REPEATS = 2
 # the untuned library may be slow; this share of the budget is the most that timing it may take
 UNTUNED_SHARE = 0.05
+# and the most that ONNX Runtime may take once the untuned library is compiled
+ONNXRUNTIME_SHARE = 0.03
+# what checking single subgraphs at the end may take at most
+CHECK_SHARE = 0.05
+# a budget without an end counts as this many seconds
+_LONG_S = 600.0
+
+
+@dataclass
+class EdgeRun:
+    """What the untuned library gives on other inputs than the first ones.
+
+    Attributes
+    ----------
+    name
+        ``zeros`` or ``second seed``.
+    """
+
+    name: str
+    inputs: list[Any]
+    outputs: list[Any]
 
 
 @dataclass
@@ -34,6 +59,14 @@ class Reference:
         Seconds of one whole-model run.
     compile_s
         Seconds that compiling and linking it took.
+    edges
+        The same for other inputs, where the outputs are finite numbers and there was time.
+    onnxruntime
+        What ONNX Runtime gave on `inputs`, or one line on why that is not known.
+    onnxruntime_error
+        Largest relative error of the untuned library against ONNX Runtime, None if not known.
+    check_s
+        The most seconds that checking single subgraphs at the end may take.
     """
 
     path: Path
@@ -42,6 +75,10 @@ class Reference:
     seconds: float | None = None
     compile_s: float = 0.0
     folder: Path = field(default_factory=Path)
+    edges: list[EdgeRun] = field(default_factory=list)
+    onnxruntime: list[Any] | str = "the model did not come from ONNX"
+    onnxruntime_error: float | None = None
+    check_s: float = CHECK_SHARE * _LONG_S
 
     def close(self) -> None:
         """Removes the untuned library."""
@@ -51,7 +88,7 @@ class Reference:
 def make_reference(
     model: LoadedModel, fused: Any, target: Any, device: str, pool: Any, clock: Clock, seed: int
 ) -> Reference:
-    """Compiles the untuned library, runs it on random inputs, and times it."""
+    """Compiles the untuned library, runs it, beside it ONNX Runtime, and times it."""
     folder = Path(tempfile.mkdtemp(prefix="familyseer-untuned-"))
     made = example_inputs(model.inputs, seed=seed)
     reference = Reference(
@@ -59,14 +96,21 @@ def make_reference(
         inputs=[made[spec.name] for spec in model.inputs],
         folder=folder,
     )
-    began = time.monotonic()
-    build_library(fused, target, reference.path)
-    reference.compile_s = time.monotonic() - began
-    budget = clock.budget_s if clock.budget_s is not None else math.inf
+    budget_s = min(clock.budget_s if clock.budget_s is not None else math.inf, _LONG_S)
+    reference.check_s = CHECK_SHARE * budget_s
     path = str(reference.path)
+    with ExitStack() as stack:
+        other = _start_onnxruntime(model, made, reference, stack)
+        began = time.monotonic()
+        build_library(fused, target, reference.path)
+        reference.compile_s = time.monotonic() - began
+        if other is not None:
+            until = time.monotonic() + min(ONNXRUNTIME_SHARE * budget_s, clock.left_s())
+            reference.onnxruntime = _take_onnxruntime(other, until)
     try:
         running = pool.submit(_jobs.run_library, path, device, reference.inputs)
         reference.outputs = await_future(running, clock.left_s)
+        _judge_import(reference)
         times = await_future(
             pool.submit(
                 _jobs.time_libraries,
@@ -74,11 +118,82 @@ def make_reference(
                 device,
                 reference.inputs,
                 UNTUNED_REPEATS,
-                UNTUNED_SHARE * min(budget, 600.0),
+                UNTUNED_SHARE * budget_s,
             ),
             clock.left_s,
         )
         reference.seconds = statistics.median(times["untuned"])
+        _run_edges(reference, model, device, pool, clock, seed, UNTUNED_SHARE * budget_s)
     except OutOfTimeError:
         pass
     return reference
+
+
+def _start_onnxruntime(
+    model: LoadedModel, made: dict[str, Any], reference: Reference, stack: ExitStack
+) -> Future[Any] | None:
+    """Starts ONNX Runtime in a process of its own while TVM compiles, which takes one core."""
+    if model.onnx is None:
+        return None
+    import importlib.util
+
+    if importlib.util.find_spec("onnxruntime") is None:
+        reference.onnxruntime = "ONNX Runtime is not installed"
+        return None
+    path = reference.folder / "model.onnx"
+    try:
+        path.write_bytes(model.onnx.SerializeToString())
+    except Exception as error:  # protobuf's own, at 2 GiB
+        reference.onnxruntime = f"the model cannot be written for it: {error}"
+        return None
+    # its threads spin for a while after a run, which would disturb what is timed in the same one
+    pool = stack.enter_context(WorkerPool(1))
+    future: Future[Any] = pool.submit(_jobs.run_onnx, str(path), made)
+    return future
+
+
+def _take_onnxruntime(future: Future[Any], until: float) -> list[Any] | str:
+    try:
+        outputs: list[Any] = await_future(future, lambda: until - time.monotonic())
+    except OutOfTimeError:
+        return "ONNX Runtime took too long"
+    except Exception as error:  # an operator or a type that it lacks, or its own crash
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return f"ONNX Runtime failed: {lines[0][:200]}"
+    return outputs
+
+
+def _judge_import(reference: Reference) -> None:
+    if isinstance(reference.onnxruntime, str) or reference.outputs is None:
+        return
+    theirs = [one.shape for one in reference.onnxruntime]
+    if theirs != [one.shape for one in reference.outputs]:
+        reference.onnxruntime = "the library's outputs are not those of the ONNX model"
+        return
+    reference.onnxruntime_error = compare_outputs(reference.outputs, reference.onnxruntime)[1]
+
+
+def _run_edges(
+    reference: Reference,
+    model: LoadedModel,
+    device: str,
+    pool: Any,
+    clock: Clock,
+    seed: int,
+    time_s: float,
+) -> None:
+    """Runs the untuned library on zeros and on other random inputs, if that does not take long."""
+    if 2 * (reference.seconds or 0.0) > time_s:
+        return
+    again = example_inputs(model.inputs, seed=seed + 1)
+    second = [again[spec.name] for spec in model.inputs]
+    # integers are token ids and masks, and a mask of zeros makes a softmax NaN
+    zeros = [one * 0 if one.dtype.kind not in "iub" else one for one in reference.inputs]
+    cases = [("second seed", second)]
+    if any(one.dtype.kind not in "iub" for one in reference.inputs):
+        cases.append(("zeros", zeros))
+    for name, inputs in cases:
+        running = pool.submit(_jobs.run_library, str(reference.path), device, inputs)
+        outputs = await_future(running, clock.left_s)
+        if all_finite(outputs):
+            reference.edges.append(EdgeRun(name, inputs, outputs))

@@ -75,20 +75,12 @@ def without_initialisation(mod: Any) -> Any:
     tvm = load_tvm(intrinsics=True)
     schedule = schedule_of(mod)
     for block in schedule.get_child_blocks(schedule.get_sblock("root")):
-        if any(int(v.iter_type) == 2 for v in schedule.get(block).iter_vars):
-            loops = schedule.get_loops(block)
-            schedule.decompose_reduction(block, loops[0])
-    del tvm_ffi
+        schedule.decompose_reduction(block, schedule.get_loops(block)[0])
+
+    def drop(store: Any) -> Any:
+        is_zero = isinstance(store.value, tvm.tirx.FloatImm) and float(store.value.value) == 0.0
+        return tvm.tirx.Evaluate(0) if is_zero else store
+
     function = schedule.mod["main"]
-
-    def drop(statement: Any) -> Any:
-        if isinstance(statement, tvm.tirx.BufferStore) and _is_zero(tvm, statement.value):
-            return tvm.tirx.Evaluate(0)
-        return statement
-
-    body = tvm.tirx.stmt_functor.ir_transform(function.body, None, drop, ["tirx.BufferStore"])
+    body = tvm_ffi.structural_map(function.body, [(tvm.tirx.BufferStore, drop)])
     return tvm.IRModule({"main": function.with_body(body)})
-
-
-def _is_zero(tvm: Any, value: Any) -> bool:
-    return isinstance(value, tvm.tirx.FloatImm) and float(value.value) == 0.0

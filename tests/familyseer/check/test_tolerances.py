@@ -35,9 +35,9 @@ def test_stages_add_up() -> None:
 def test_what_is_within_the_bound_is_right_and_what_is_beyond_is_not() -> None:
     reference = np.array([1.0, 100.0], dtype="float32")
     allowed = Allowed(relative=1e-5)
-    assert compare(reference * np.float32(1 + 5e-5), reference, allowed).excess < 1
+    assert compare(reference * np.float32(1 + 2e-5), reference, allowed).excess < 1
     # the bound is that of the element, not that of the largest one
-    off = compare(reference + np.float32(4e-4), reference, allowed)
+    off = compare(reference + np.float32(2e-4), reference, allowed)
     assert off.excess > 1
     assert off.elements == 1
 
@@ -69,6 +69,12 @@ def test_another_shape_or_type_is_wrong() -> None:
     reference = np.ones((2, 3), dtype="float32")
     assert compare(reference.T, reference, Allowed(moved=9.0)).excess == math.inf
     assert compare(reference.astype("float64"), reference, Allowed(moved=9.0)).excess == math.inf
+
+
+def test_a_scalar_is_compared() -> None:
+    reference = np.array(2.0, dtype="float32")
+    assert compare(reference, reference, Allowed()).excess == 0
+    assert compare(reference + np.float32(1), reference, Allowed(relative=1e-7)).excess > 1
 
 
 def test_nothing_to_compare_is_right() -> None:

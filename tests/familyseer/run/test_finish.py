@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from familyseer.check import Checker
 from familyseer.export import _jobs
 from familyseer.measure import WorkerPool
 from familyseer.models import load_model
+from familyseer.run import _reference
 from familyseer.run._finish import Finisher
 from familyseer.run._reference import Reference, make_reference
 from familyseer.search import Clock
 from familyseer.subgraphs import extract_subgraphs, fuse
 from familyseer.tvm_env import load_tvm
+from tests.familyseer.check.planted import keeps_sums_in
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +46,10 @@ class Model:
 
 @pytest.fixture(scope="module")
 def mlp(cpu: Any, pool: WorkerPool) -> Iterator[Model]:
-    model = Model(cpu, pool)
+    with pytest.MonkeyPatch.context() as patch:
+        # however slow the machine is
+        patch.setattr(_reference, "ONNXRUNTIME_SHARE", 1.0)
+        model = Model(cpu, pool)
     yield model
     model.reference.close()
 
@@ -59,17 +65,7 @@ def record(database: Any, subgraph: Any, target: Any, schedule: Any, run_s: floa
 
 def wrong_schedule(mod: Any) -> Any:
     """A schedule that keeps its sums in eight-bit integers: it runs, and it is wrong."""
-    tvm = load_tvm(intrinsics=True)
-    schedule = tvm.s_tir.Schedule(mod)
-    for block in schedule.get_child_blocks(schedule.get_sblock("root")):
-        iters = [int(v.iter_type) for v in schedule.get(block).iter_vars]
-        if 2 in iters:
-            cached = schedule.cache_write(block, 0, "global")
-            del cached
-            schedule.unsafe_set_dtype(block, 0, "float16")
-            schedule.unsafe_set_dtype(block, 0, "int8")
-            return schedule
-    raise AssertionError("no block with a reduction")
+    return keeps_sums_in(mod, "float16", "int8")
 
 
 def right_schedule(mod: Any) -> Any:
@@ -84,6 +80,8 @@ def test_right_schedules_are_shipped_and_checked(mlp: Model, tmp_path: Path) -> 
         record(database, subgraph, mlp.target, right_schedule(subgraph.mod), 1e-3)
     end = mlp.finisher.finish(mlp.subgraphs, database, tmp_path / "model.so")
     assert end.fell_back == {}
+    assert end.unchecked == []
+    assert end.quarantined == []
     assert end.max_rel_error is not None
     assert end.max_rel_error < 1e-3
     assert end.tuned_s is not None
@@ -119,6 +117,114 @@ def test_a_wrong_schedule_is_named_and_the_next_best_is_shipped(
     np.testing.assert_allclose(shipped[0], mlp.reference.outputs[0], rtol=1e-3, atol=1e-4)
 
 
+def test_a_wrong_schedule_leaves_a_reproducer_beside_the_library(
+    mlp: Model, tmp_path: Path
+) -> None:
+    database = load_tvm().s_tir.meta_schedule.database.MemoryDatabase()
+    victim = mlp.subgraphs[0]
+    record(database, victim, mlp.target, wrong_schedule(victim.mod), 1e-6)
+    end = mlp.finisher.finish(mlp.subgraphs, database, tmp_path / "model.so")
+    (found,) = end.quarantined
+    assert found["subgraph"] == victim.name
+    assert found["reason"].startswith("wrong result: ")
+    assert Path(found["file"]).parent == tmp_path / "quarantine"
+    assert Path(found["file"]).is_file()
+
+
+def test_what_was_not_checked_alone_is_caught_in_the_library(
+    mlp: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = load_tvm().s_tir.meta_schedule.database.MemoryDatabase()
+    for subgraph in mlp.subgraphs:
+        record(database, subgraph, mlp.target, right_schedule(subgraph.mod), 1e-3)
+    victim = mlp.subgraphs[1]
+    record(database, victim, mlp.target, wrong_schedule(victim.mod), 1e-6)
+    monkeypatch.setattr(mlp.reference, "check_s", 0.0)
+    end = mlp.finisher.finish(mlp.subgraphs, database, tmp_path / "model.so")
+    assert [one["subgraph"] for one in end.quarantined] == [victim.name]
+    assert end.unchecked == []
+    assert end.max_rel_error is not None
+    assert end.max_rel_error < 1e-3
+
+
+def test_without_time_what_is_right_is_shipped_and_named_as_unchecked(
+    mlp: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = load_tvm().s_tir.meta_schedule.database.MemoryDatabase()
+    subgraph = mlp.subgraphs[0]
+    record(database, subgraph, mlp.target, right_schedule(subgraph.mod), 1e-3)
+    monkeypatch.setattr(mlp.reference, "check_s", 0.0)
+    end = mlp.finisher.finish(mlp.subgraphs, database, tmp_path / "model.so")
+    assert end.unchecked == [subgraph.name]
+    assert subgraph.name not in end.fell_back
+
+
+def test_what_the_search_has_checked_is_not_checked_again(mlp: Model, tmp_path: Path) -> None:
+    database = load_tvm().s_tir.meta_schedule.database.MemoryDatabase()
+    subgraph = mlp.subgraphs[0]
+    record(database, subgraph, mlp.target, right_schedule(subgraph.mod), 1e-3)
+    pool = mlp.finisher.pool
+    with Checker(mlp.target, "cpu", pool, quarantine=tmp_path / "quarantine") as checker:
+        assert checker.check(subgraph, right_schedule(subgraph.mod)).right
+        spent_s = checker.spent_s
+        finisher = Finisher(
+            mlp.fused, mlp.target, "cpu", mlp.reference, pool, mlp.clock, checker=checker
+        )
+        end = finisher.finish(mlp.subgraphs, database, tmp_path / "model.so")
+        assert checker.spent_s == spent_s
+    assert end.unchecked == []
+
+
+def test_the_library_is_compared_with_onnx_runtime(mlp: Model, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    assert mlp.reference.onnxruntime_error is not None
+    assert mlp.reference.onnxruntime_error < 1e-4
+    database = load_tvm().s_tir.meta_schedule.database.MemoryDatabase()
+    end = mlp.finisher.finish(mlp.subgraphs, database, tmp_path / "model.so")
+    assert end.onnxruntime == ""
+    assert end.max_rel_error_onnxruntime == pytest.approx(mlp.reference.onnxruntime_error)
+
+
+def test_an_import_that_is_wrong_is_told_and_not_blamed_on_tuning(
+    mlp: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert mlp.reference.outputs is not None
+    others = [one + 1 for one in mlp.reference.outputs]
+    monkeypatch.setattr(mlp.reference, "onnxruntime", others)
+    monkeypatch.setattr(mlp.reference, "onnxruntime_error", 0.5)
+    database = load_tvm().s_tir.meta_schedule.database.MemoryDatabase()
+    record(database, mlp.subgraphs[0], mlp.target, right_schedule(mlp.subgraphs[0].mod), 1e-3)
+    end = mlp.finisher.finish(mlp.subgraphs, database, tmp_path / "model.so")
+    assert "importing the model" in end.onnxruntime
+    assert mlp.subgraphs[0].name not in end.fell_back
+
+
+def test_a_library_that_alone_differs_from_onnx_runtime_is_not_shipped(
+    mlp: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert mlp.reference.outputs is not None
+    # as if the untuned library agreed, and every part of the tuned one had been found right
+    monkeypatch.setattr(mlp.reference, "onnxruntime", [one + 1 for one in mlp.reference.outputs])
+    monkeypatch.setattr(mlp.reference, "onnxruntime_error", 1e-6)
+    database = load_tvm().s_tir.meta_schedule.database.MemoryDatabase()
+    record(database, mlp.subgraphs[0], mlp.target, right_schedule(mlp.subgraphs[0].mod), 1e-3)
+    end = mlp.finisher.finish(mlp.subgraphs, database, tmp_path / "model.so")
+    assert set(end.fell_back.values()) == {"the tuned library gave wrong outputs"}
+    assert (tmp_path / "model.so").read_bytes() == mlp.reference.path.read_bytes()
+
+
+def test_the_library_is_checked_on_zeros_and_on_a_second_seed(
+    mlp: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert {edge.name for edge in mlp.reference.edges} == {"zeros", "second seed"}
+    zeros = next(edge for edge in mlp.reference.edges if edge.name == "zeros")
+    monkeypatch.setattr(zeros, "outputs", [one + 1 for one in zeros.outputs])
+    database = load_tvm().s_tir.meta_schedule.database.MemoryDatabase()
+    record(database, mlp.subgraphs[0], mlp.target, right_schedule(mlp.subgraphs[0].mod), 1e-3)
+    end = mlp.finisher.finish(mlp.subgraphs, database, tmp_path / "model.so")
+    assert set(end.fell_back.values()) == {"the tuned library gave wrong outputs"}
+
+
 def test_the_reserve_grows_with_what_must_be_compiled(mlp: Model) -> None:
     from familyseer.run._finish import reserve_s
     from familyseer.search import TaskState
@@ -127,6 +233,20 @@ def test_the_reserve_grows_with_what_must_be_compiled(mlp: Model) -> None:
     before = reserve_s(states, mlp.reference)
     states[0].build_s = 4.0
     assert reserve_s(states, mlp.reference) >= before + 4.0
+
+
+def test_the_reserve_has_room_for_what_is_not_yet_checked(mlp: Model) -> None:
+    from familyseer.run._finish import reserve_s
+    from familyseer.search import TaskState
+
+    states = [TaskState(s, "dense", best_s=1e-3) for s in mlp.subgraphs]
+    first, subgraph = right_schedule(mlp.subgraphs[0].mod), mlp.subgraphs[0]
+    with Checker(mlp.target, "cpu", mlp.finisher.pool) as checker:
+        checker.check(subgraph, first)
+        one_checked = reserve_s(states, mlp.reference, checker)
+        for other in mlp.subgraphs[1:]:
+            checker.check(other, right_schedule(other.mod))
+        assert reserve_s(states, mlp.reference, checker) < one_checked
 
 
 def test_after_ctrl_c_the_library_is_still_checked(mlp: Model, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ class RecordBook(_PyDatabase):
         # by the object, whose hash is that of TVM's handle: its Python wrapper is new every time
         self._by_object: dict[Any, int] = {}
         self._held: dict[int, Any] = {}
-        self._starts, self._ends, self._means = contents.starts, contents.ends, contents.means
+        self._starts, self._ends, self._means = contents.starts, contents.ends, contents.times
         for workload in contents.workloads:
             if workload is not None:
                 self._add_workload(workload)

@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +35,8 @@ WORKLOAD_LIMIT = 256 << 20
 RECORD_LIMIT = 8 << 20
 # a mean from which on a record is one of a failure; MetaSchedule writes 1e10
 FAILED_S = 1e9
+# what a mean of them cannot overflow from
+_LARGEST_S = 1e100
 # of a trace, which has five
 _DEEPEST = 16
 
@@ -66,9 +68,9 @@ class Contents:
     ----------
     workloads
         A line each; None where it cannot be read.
-    starts, ends, means, owners
-        Of each record: where its line lies, its mean seconds of a run (infinite for a failure),
-        and its workload's position.
+    starts, ends, times, owners
+        Of each record: where its line lies, the seconds of a run that it is ranked by (infinite
+        for a failure), and its workload's position.
     rejected, torn
         Bad lines and the torn one of each file, workloads first.
     """
@@ -76,7 +78,7 @@ class Contents:
     workloads: list[WorkloadLine | None] = field(default_factory=list)
     starts: array[int] = field(default_factory=lambda: array("q"))
     ends: array[int] = field(default_factory=lambda: array("q"))
-    means: array[float] = field(default_factory=lambda: array("d"))
+    times: array[float] = field(default_factory=lambda: array("d"))
     owners: array[int] = field(default_factory=lambda: array("i"))
     rejected: tuple[list[Rejected], list[Rejected]] = field(default_factory=lambda: ([], []))
     torn: tuple[Line | None, Line | None] = (None, None)
@@ -87,8 +89,18 @@ def module_digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def read_files(folder: Path) -> Contents:
+def mean(seconds: Sequence[float]) -> float:
+    """What MetaSchedule ranks records by."""
+    return sum(seconds) / len(seconds)
+
+
+def read_files(folder: Path, judge: Callable[[Sequence[float]], float] = mean) -> Contents:
     """Reads a database without changing anything; missing files are empty ones.
+
+    Parameters
+    ----------
+    judge
+        From the seconds of a record's repeats to those that it is ranked by.
 
     Raises
     ------
@@ -102,13 +114,13 @@ def read_files(folder: Path) -> Contents:
         found.workloads[-1] = _workload(line)
 
     def use_record(line: Line) -> None:
-        owner, mean = parse_record(line.content)
+        owner, seconds = parse_record(line.content)
         if owner >= len(found.workloads) or found.workloads[owner] is None:
             strangers.append(Rejected(line, f"of workload {owner}, which is not there"))
             return
         found.starts.append(line.start)
         found.ends.append(line.end)
-        found.means.append(mean)
+        found.times.append(judge(seconds) if seconds else math.inf)
         found.owners.append(owner)
 
     strangers: list[Rejected] = []
@@ -194,8 +206,8 @@ def parse_workload(content: bytes) -> tuple[str, str]:
     return shash, text
 
 
-def parse_record(content: bytes) -> tuple[int, float]:
-    """Workload index and mean seconds of the record in a line; infinite for a failure.
+def parse_record(content: bytes) -> tuple[int, list[float]]:
+    """Workload index and seconds of the record in a line, none for a failure.
 
     As MetaSchedule has it, a record without instructions before its postprocessing is one of a
     failure too.
@@ -215,20 +227,18 @@ def parse_record(content: bytes) -> tuple[int, float]:
     if not (isinstance(trace, list) and len(trace) == 2 and isinstance(trace[0], list)):
         raise ValueError("no record: expected a trace of instructions and decisions")
     if seconds is None or seconds == []:
-        return owner, math.inf
+        return owner, []
     if not isinstance(seconds, list) or not all(type(s) in (int, float) for s in seconds):
         raise ValueError("no record: expected seconds")
     if not all(0 < s < math.inf for s in seconds):
         raise ValueError("no record: its seconds are not positive and finite")
-    try:
-        mean = sum(seconds) / len(seconds)
-    except OverflowError:
-        raise ValueError("no record: its seconds are out of range") from None
+    if any(s > _LARGEST_S for s in seconds):
+        raise ValueError("no record: its seconds are out of range")
     instructions = trace[0]
     empty = not instructions or (
         isinstance(instructions[0], list) and instructions[0][:1] == ["EnterPostproc"]
     )
-    return owner, math.inf if empty or mean >= FAILED_S else mean
+    return owner, [] if empty or mean(seconds) >= FAILED_S else seconds
 
 
 def record_of(content: bytes) -> list[Any]:

@@ -6,9 +6,8 @@ is measured first, what is bred from, and what the cost models know before the f
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -17,33 +16,25 @@ from typing import Any
 from costmodels._candidates import anchor_name
 from costmodels.store import load_learner
 from familyseer.errors import UserError
-from familyseer.export._compile import FAILED_S
-from familyseer.measure._measure import median_run_s
+from familyseer.run._foreign import (
+    EXPECTED,
+    Candidate,
+    check_learner,
+    decisive,
+    read_subgraphs,
+    read_target,
+)
 from familyseer.search._rounds import SEEDS_OF_EACH
-from familyseer.search._sketch import Sketch
 from familyseer.search._starters import Starters
-from familyseer.subgraphs import Subgraph, subgraph_key
+from familyseer.subgraphs import Subgraph
 from familyseer.target import describe_target
-from familyseer.tvm_env import load_tvm
 
 log = logging.getLogger(__name__)
 
 # of a subgraph met again, how many of its best candidates are measured once more
 OWN_TRACES = 4
-_DATABASE = ("database_workload.json", "database_tuning_record.json")
-_EXPECTED = "expected what `familyseer tune` left in its OUT"
-# what decides whether one machine's schedules and times mean anything on another
-_TARGET_ATTRS = ("mcpu", "arch", "num-cores")
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    """A candidate of an earlier run; `decided` has its instructions and decisions as text."""
-
-    trace: Any
-    sketch: Sketch
-    vector: Any
-    decided: str
+# beyond those, what is read in case that some are the same but for what does not matter
+SPARE_TRACES = 4
 
 
 @dataclass
@@ -65,7 +56,7 @@ class _Earlier:
     name: str
     folder: Path
     alike: bool
-    best: dict[str, list[_Candidate]] = field(default_factory=dict)
+    best: dict[str, list[Candidate]] = field(default_factory=dict)
     anchors: dict[str, str] = field(default_factory=dict)
     matched: int = 0
     seeds: set[tuple[str, int]] = field(default_factory=set)
@@ -174,14 +165,14 @@ def _siblings(runs: Sequence[_Earlier], subgraph: Subgraph) -> list[list[Any]]:
 
 def _read(folder: Path, out: Path, target: Any, any_target: bool) -> _Earlier:
     if not folder.is_dir():
-        raise UserError(f"--warm-start {folder}: no such folder; {_EXPECTED}")
+        raise UserError(f"--warm-start {folder}: no such folder; {EXPECTED}")
     if folder.resolve() == out.resolve():
         raise UserError(
             f"--warm-start {folder}: is this run's own OUT; expected another run's folder "
             "(--resume goes on from OUT)"
         )
-    theirs = _target_of(folder)
-    alike = _decisive(theirs) == _decisive(target)
+    theirs = read_target(folder)
+    alike = decisive(theirs) == decisive(target)
     if not (alike or any_target):
         raise UserError(
             f"--warm-start {folder}: tuned for {describe_target(theirs)}, this run is for "
@@ -190,59 +181,17 @@ def _read(folder: Path, out: Path, target: Any, any_target: bool) -> _Earlier:
         )
     run = _Earlier(str(folder), folder, alike)
     if alike:
-        _read_records(run)
+        _take(run, theirs)
+    check_learner(folder)
     return run
 
 
-def _target_of(folder: Path) -> Any:
-    state = folder / "tuning" / "run.json"
-    if not state.is_file():
-        raise UserError(f"--warm-start {folder}: holds no tuning/run.json; {_EXPECTED}")
-    try:
-        return load_tvm().target.Target(json.loads(state.read_text())["target"])
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError):
-        raise UserError(f"{state}: not the state of a tuning run; {_EXPECTED}") from None
-
-
-def _decisive(target: Any) -> tuple[str, ...]:
-    attrs = target.attrs
-    return (str(target.kind.name), *(str(attrs.get(name, "")) for name in _TARGET_ATTRS))
-
-
-def _read_records(run: _Earlier) -> None:
-    for key, mod, records in _records(run.folder):
-        best: dict[str, _Candidate] = {}
-        for record in sorted(records, key=lambda r: median_run_s(r.run_secs)):
-            candidate = _candidate(record.trace)
+def _take(run: _Earlier, target: Any) -> None:
+    for subgraph in read_subgraphs(run.folder, target, OWN_TRACES + SPARE_TRACES):
+        best: dict[str, Candidate] = {}
+        for candidate in subgraph.candidates:
             best.setdefault(candidate.decided, candidate)
-            if len(best) >= OWN_TRACES:
-                break
-        run.best[key] = list(best.values())
-        run.anchors[key] = anchor_name(mod)
+        run.best[subgraph.key] = list(best.values())[:OWN_TRACES]
+        run.anchors[subgraph.key] = subgraph.anchor
     if not run.best:
-        raise UserError(f"--warm-start {run.folder}: holds no measured candidate; {_EXPECTED}")
-
-
-def _records(folder: Path) -> Iterator[tuple[str, Any, list[Any]]]:
-    """Key, TIR and valid tuning records of each subgraph of a folder's database."""
-    try:
-        # never made where missing: the folder is another run's
-        database = load_tvm(intrinsics=True).s_tir.meta_schedule.database.JSONDatabase(
-            *(str(folder / "tuning" / name) for name in _DATABASE), allow_missing=False
-        )
-    except (RuntimeError, ValueError, TypeError):
-        raise UserError(
-            f"--warm-start {folder}: tuning/ cannot be read; expected MetaSchedule's JSON database"
-        ) from None
-    found: dict[Any, list[Any]] = {}
-    for record in database.get_all_tuning_records():
-        if record.run_secs and median_run_s(record.run_secs) < FAILED_S:
-            found.setdefault(record.workload, []).append(record)
-    for workload, valid in found.items():
-        yield subgraph_key(workload.mod), workload.mod, valid
-
-
-def _candidate(trace: Any) -> _Candidate:
-    sketch = Sketch(trace)
-    # sketches may differ in the loop that an instruction is given, which only the whole text tells
-    return _Candidate(trace, sketch, sketch.read(trace), str(trace.simplified(True)))
+        raise UserError(f"--warm-start {run.folder}: holds no measured candidate; {EXPECTED}")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import shutil
 import statistics
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -209,10 +211,12 @@ def spoil(folder: Path, file: Path | str, text: str | None) -> None:
     ("file", "text", "said"),
     [
         ("tuning/run.json", None, "holds no tuning/run.json; expected what `familyseer tune` left"),
-        ("tuning/run.json", "{", "run.json: not the state of a tuning run"),
+        ("tuning/run.json", "{", "run.json: not JSON"),
         ("tuning/run.json", '{"target": "nonsense"}', "run.json: not the state of a tuning run"),
         ("tuning/database_workload.json", None, "cannot be read; expected MetaSchedule's JSON"),
-        (RECORDS, "[0, 1]\n", "tuning/ cannot be read; expected MetaSchedule's JSON database"),
+        ("tuning/run.json", json.dumps({"target": "[" * 50_000}), "not the state of a tuning run"),
+        ("manifest.json", '{"format": 99}', "format 99 is newer than 1"),
+        (RECORDS, "[0, 1]\n", "holds no measured candidate"),
         (RECORDS, "", "holds no measured candidate"),
     ],
 )
@@ -258,3 +262,47 @@ def test_cost_models_that_cannot_be_read_cost_a_warning(
     assert model.learner.families == {}
     assert model.learner.shared.booster is None
     assert starters[subgraph.key].siblings
+
+
+def respell(folder: Path, module: bytes) -> None:
+    """Puts other bytes in place of the first workload's module."""
+    path = folder / "tuning" / "database_workload.json"
+    lines = path.read_text().splitlines()
+    shash, _ = json.loads(lines[0])
+    # their length comes before them
+    text = base64.b64encode(struct.pack("<q", len(module)) + module).decode()
+    path.write_text("\n".join([json.dumps([shash, text]), *lines[1:]]) + "\n")
+
+
+def test_a_database_that_crashes_tvm_is_refused_in_one_line(
+    copied: Path, tmp_path: Path, cpu: Any
+) -> None:
+    # TVM reads nested arrays by recursion, without a limit
+    respell(copied, b"[" * 1_000_000)
+    with pytest.raises(UserError, match="cannot be read by TVM without harm") as refused:
+        WarmStart([copied], tmp_path / "out", cpu)
+    assert str(copied) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_what_cannot_be_used_is_left_out_with_a_warning_and_the_rest_is_taken(
+    copied: Path, tmp_path: Path, cpu: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = [json.loads(line) for line in (copied / RECORDS).read_text().splitlines()]
+    whole = len(WarmStart([copied], tmp_path / "out", cpu)._runs[0].best)
+    fast = [line[0] for line in lines if statistics.median(line[1][1]) < 1e9][0]
+    stranger = [fast, [*lines[0][1]]]
+    stranger[1][1], stranger[1][2] = [1e-9], {"kind": "llvm", "mcpu": "core2", "num-cores": 64}
+    (copied / RECORDS).write_text(
+        "\n".join(["rubbish", json.dumps(stranger), *map(json.dumps, lines), '[0, [[[["torn'])
+    )
+    before = (copied / RECORDS).read_bytes()
+    with caplog.at_level(logging.WARNING):
+        start = WarmStart([copied], tmp_path / "out", cpu)
+    assert len(start._runs[0].best) == whole
+    said = "\n".join(caplog.messages)
+    assert f"{copied / RECORDS}: line 1 is left out: not JSON" in said
+    assert f"{copied / RECORDS}: line {len(lines) + 3} is left out: not whole" in said
+    assert f"{copied / RECORDS}: 1 records of another target" in said
+    # the folder is another run's
+    assert (copied / RECORDS).read_bytes() == before

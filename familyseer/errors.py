@@ -9,3 +9,10 @@ class UserError(Exception):
     The message is one line that names the thing and says what was expected; the command line
     prints it without a traceback and exits with code 2.
     """
+
+
+class RunError(Exception):
+    """A run that could not go on, through no fault of how it was asked for.
+
+    The message is one line; the command line prints it without a traceback and exits with code 1.
+    """

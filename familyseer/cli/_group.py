@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from familyseer.errors import UserError
+from familyseer.errors import RunError, UserError
 
 DEBUG_VARIABLE = "FAMILYSEER_DEBUG"
 
@@ -76,6 +76,8 @@ def exit_code(call: Callable[[], Any]) -> int:
         return code if isinstance(code, int) else 0
     except UserError as error:
         return _fail(2, str(error))
+    except RunError as error:
+        return _fail(1, str(error))
     except click.UsageError as error:
         return _fail(2, f"{error.format_message()} {_help_hint(error.ctx)}")
     except click.ClickException as error:

@@ -6,7 +6,16 @@ import click
 
 from familyseer.cli._group import CommandGroup
 
-_COMMANDS = ("tune", "families", "models", "run", "bench", "compare", "doctor")
+_COMMANDS = (
+    "tune",
+    "families",
+    "models",
+    "run",
+    "bench",
+    "replay",
+    "compare",
+    "doctor",
+)
 
 
 def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:

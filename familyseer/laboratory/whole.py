@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +52,7 @@ def replay_run(
     max_trials: int | None = None,
     method: str = "op",
     tactics: Tactics | None = None,
+    joins: Mapping[int, int] | None = None,
 ) -> Replayed:
     """Tunes subgraphs on an emulated machine: the same arguments, the same result.
 
@@ -61,6 +62,8 @@ def replay_run(
         Builders at a time, and threads of the tuning contexts.
     budget_s
         Seconds of work, not of wall-clock time.
+    joins
+        After so many rounds (the keys), how many workers there are from then on.
     """
     tactics = tactics or Tactics()
     family_of = {
@@ -99,6 +102,8 @@ def replay_run(
             f"{done.state.family},{best_s!r},{estimated_s!r},{done.accuracy!r}"
         )
         estimates.append(estimated_s)
+        if joins and len(history) in joins:
+            builder.resize(joins[len(history)])
 
     try:
         stopped_by = BudgetLoop(rounds, on_round=on_round).run()

@@ -114,6 +114,11 @@ class ReplayBuilder(_PyBuilder):
         futures = [self.start(one.mod, one.target) for one in build_inputs]
         return [self.finish(future)[0] for future in futures]
 
+    def resize(self, workers: int) -> None:
+        """Lets workers join or leave; what was started is finished first."""
+        self.pool.shutdown()
+        self.pool = ThreadPoolExecutor(workers)
+
     def close(self) -> None:
         """Stops the threads."""
         self.pool.shutdown()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from familyseer.run._folder import HISTORY_COLUMNS, write_json
+from familyseer.run._folder import write_json
+from familyseer.run._history import HISTORY_COLUMNS
 from familyseer.run._summary import versions
 
 if TYPE_CHECKING:

@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from familyseer.errors import UserError
-from familyseer.machine import available_cores
+from familyseer.errors import RunError, UserError
 from familyseer.measure._workers import warm_up
 from familyseer.options import TuneOptions
 from familyseer.progress import FamilyInfo, Observer, RoundEvent, RunInfo
-from familyseer.run._folder import Identity, RunFolder, check_writable, write_json
-from familyseer.search import Clock, TaskState
+from familyseer.run._folder import Identity, RunFolder, check_writable, hold, write_json
+from familyseer.search import Clock
 
 
 def tune(
@@ -39,13 +38,15 @@ def tune(
     ------
     UserError
         The model, the target or the folder cannot be used.
+    RunError
+        The folder could not be written any more; what finished rounds measured is in it.
     """
     if options.budget_s is None and options.trials is None:
         raise UserError("neither a budget nor a number of trials is set: expected at least one")
     clock = Clock(options.budget_s, started_at)
     check_writable(options.out)
     warm_up()
-    with ending_on_ctrl_c(clock), ExitStack() as stack:
+    with hold(options.out), ending_on_ctrl_c(clock), ExitStack() as stack:
         return _Run(options, clock, observer or Observer(), stack).tune()
 
 
@@ -96,10 +97,26 @@ class _Run:
             self._measure_untuned()
         self._announce()
         stopped_by = self._search()
-        end = self._finish()
-        summary = self._summarise(end, stopped_by)
+        try:
+            end = self._finish()
+            summary = self._summarise(end, stopped_by)
+        except Exception:
+            if self.journal.failed is not None:
+                raise self._cannot_write() from self.journal.failed
+            raise
         self.observer.on_end(summary)
+        if self.journal.failed is not None:
+            raise self._cannot_write() from self.journal.failed
         return summary
+
+    def _cannot_write(self) -> RunError:
+        error = self.journal.failed
+        what = getattr(error, "filename", None) or self.options.out
+        reason = getattr(error, "strerror", None) or str(error)
+        return RunError(
+            f"{what}: cannot be written ({reason}); tuning was ended and what its finished rounds "
+            "measured is kept: go on with --resume when there is room"
+        )
 
     def _enter(self, phase: str) -> None:
         if phase != self.phase:
@@ -121,6 +138,9 @@ class _Run:
         )
         identity = Identity(self.model.name, self.model.digest, str(self.target))
         self.folder = RunFolder(options.out, identity, resume=options.resume)
+        if self.clock.budget_s is not None:
+            # what an interrupted run has used of this budget
+            self.clock.budget_s -= self.folder.used.unfinished_s
         self.fused = fuse(self.model.mod, self.target)
         self.subgraphs = extract_subgraphs(self.fused, self.target)
         self.families = form_families(self.subgraphs, options.families)
@@ -183,54 +203,49 @@ class _Run:
         )
 
     def _search(self) -> str:
-        from costmodels import FamilyCostModel
         from familyseer.run._finish import reserve_s
-        from familyseer.run._restore import open_database, restore
-        from familyseer.search import BudgetLoop, Round, Rounds
+        from familyseer.run._journal import Journal
+        from familyseer.run._restore import open_database
+        from familyseer.run._session import Earlier, make_rounds
+        from familyseer.search import BudgetLoop, Round
 
-        family_of = {m: family.name for family in self.families for m in family.members}
-        self.states = [TaskState(s, family_of[s.index]) for s in self.subgraphs]
-        self.database = open_database(self.folder.tuning)
-        tactics = self.options.tactics
-        self.cost_model = FamilyCostModel(
-            {s.key: family_of[s.index] for s in self.subgraphs},
-            seed=self.options.seed,
-            num_threads=available_cores(),
-            shared=tactics.shared,
-            own=tactics.own,
-            local=tactics.local,
+        folder, options = self.folder, self.options
+        self.database = open_database(folder.tuning)
+        self.journal = Journal(options, folder, self.database, self.clock)
+        self.stack.callback(self.journal.close)
+        self._enter("first pass")
+        self.rounds = make_rounds(
+            options,
+            self.subgraphs,
+            self.families,
+            self.target,
+            clock=self.journal.clock,
+            database=self.database,
+            builder=self.builder,
+            runner=self.runner,
+            max_trials=self._trials_left(),
+            earlier=Earlier(folder.models, folder.history.rows) if folder.resumed else None,
+            warm_start=self.warm_start,
+            on_measured=self.journal.on_measured,
+            measure=self.journal.measure,
         )
-        if self.folder.resumed:
-            restore(self.states, self.database, self.cost_model, self.folder.models)
-        starters = None
-        if self.warm_start is not None:
-            starters = self.warm_start.prepare(self.subgraphs, self.cost_model)
+        self.states = self.rounds.states
+        self.cost_model = self.rounds.cost_model
         self.clock.reserve_s = reserve_s(self.states, self.reference)
+        self.trials_at_start = sum(s.trials for s in self.states)
 
         def on_round(done: Round) -> None:
             self.clock.reserve_s = reserve_s(self.states, self.reference)
             self._on_round(done)
 
-        self._enter("first pass")
-        rounds = Rounds(
-            self.states,
-            [self._context(s) for s in self.subgraphs],
-            builder=self.builder,
-            runner=self.runner,
-            database=self.database,
-            cost_model=self.cost_model,
-            clock=self.clock,
-            max_trials=self.options.trials,
-            starters=starters,
-            tactics=tactics,
-        )
-        self.trials_at_start = sum(s.trials for s in self.states)
-        return BudgetLoop(rounds, on_round=on_round).run()
+        stopped_by = BudgetLoop(self.rounds, on_round=on_round).run()
+        self.journal.end(stopped_by)
+        return "cannot write" if self.journal.failed is not None else stopped_by
 
-    def _context(self, subgraph: Any) -> Any:
-        from familyseer.search._proposals import new_context
-
-        return new_context(subgraph, self.target, self.options.seed, available_cores())
+    def _trials_left(self) -> int | None:
+        if self.options.trials is None:
+            return None
+        return max(0, self.options.trials - self.folder.used.unfinished_trials)
 
     def _on_round(self, done: Any) -> None:
         state = done.state
@@ -240,12 +255,9 @@ class _Run:
             self._enter("tuning")
         best_us = state.best_s * 1e6 if math.isfinite(state.best_s) else None
         estimated_us = None if done.estimated_s is None else done.estimated_s * 1e6
-        elapsed_s = round(self.folder.elapsed_before_s + done.elapsed_s, 3)
-        trials = self.trials_at_start + done.trials
-        self.folder.append_history(
-            (elapsed_s, trials, state.subgraph.name, state.family, best_us, estimated_us)
+        self.journal.commit(
+            done, self.trials_at_start + done.trials, best_us, estimated_us, self.cost_model
         )
-        self.folder.book(elapsed_s, trials)
         self.observer.on_round(
             RoundEvent(
                 elapsed_s=done.elapsed_s,
@@ -287,7 +299,7 @@ class _Run:
                 on_phase=self._enter,
             )
             end = finisher.finish(self.subgraphs, self.database, self.options.out / "model.so")
-            self.cost_model.save(str(self.folder.models))
+            self.folder.save_models(self.cost_model)
         return end
 
     def _summarise(self, end: Any, stopped_by: str) -> dict[str, Any]:
@@ -303,12 +315,12 @@ class _Run:
             clock=self.clock,
             stopped_by=stopped_by,
             outputs=self.reference.outputs,
-            trials_before=self.folder.trials_before,
-            elapsed_before_s=self.folder.elapsed_before_s,
+            trials_before=self.trials_at_start,
+            elapsed_before_s=self.folder.used.elapsed_s,
             covered_at_s=self.covered_at_s,
             warm_start=self.warm_start.report() if self.warm_start else [],
         )
-        elapsed_s = self.folder.elapsed_before_s + self.clock.elapsed_s()
-        self.folder.book(elapsed_s, sum(s.trials for s in self.states))
         write_json(self.options.out / "summary.json", summary)
+        ended = self.journal.failed is None and stopped_by != "interrupt"
+        self.folder.book(self.clock.elapsed_s(), self.rounds.trials, finished=ended)
         return summary

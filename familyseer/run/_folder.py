@@ -1,25 +1,31 @@
-"""OUT, the folder of a run: whose it is, what is already in it, what is appended to it."""
+"""OUT, the folder of a run: whose it is, who may use it now, what it has used so far."""
 
 from __future__ import annotations
 
-import csv
+import contextlib
+import errno
+import fcntl
 import json
+import logging
+import math
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from familyseer.errors import UserError
+from familyseer.run._history import History
 
-HISTORY_COLUMNS = (
-    "elapsed_s",
-    "trials",
-    "subgraph",
-    "family",
-    "best_us",
-    "estimated_model_us",
-)
+log = logging.getLogger(__name__)
+
+_STATE = Path("tuning") / "run.json"
+# what a killed run may leave: files that were to be renamed when they were whole
+_HALF_MADE = (".building-*.so", ".candidate-*.so", ".*.json-*", ".costmodels-new")
+# file systems that know no locks
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EBADF, errno.EINVAL)
 
 
 @dataclass(frozen=True)
@@ -31,8 +37,27 @@ class Identity:
     target: str
 
 
+@dataclass(frozen=True)
+class Used:
+    """What earlier runs in OUT have used.
+
+    Attributes
+    ----------
+    elapsed_s, trials
+        Of all of them.
+    unfinished_s, unfinished_trials
+        Of the last one and those it went on from, if it was interrupted before its library was
+        written: that much of the present budget is spent.
+    """
+
+    elapsed_s: float = 0.0
+    trials: int = 0
+    unfinished_s: float = 0.0
+    unfinished_trials: int = 0
+
+
 class RunFolder:
-    """OUT of one run.
+    """OUT of one run, which holds its lock (`hold`).
 
     Parameters
     ----------
@@ -54,23 +79,19 @@ class RunFolder:
         self.out = out
         self.tuning = out / "tuning"
         self.models = out / "costmodels"
-        self.history = out / "history.csv"
-        self._state = self.tuning / "run.json"
+        self._state = out / _STATE
         check_writable(out)
         earlier = self._earlier()
         self.resumed = earlier is not None
-        self.elapsed_before_s = 0.0
-        self.trials_before = 0
+        self.used = Used()
         if earlier is not None:
             self._refuse_strangers(earlier, identity, resume)
-            self.elapsed_before_s = float(earlier.get("elapsed_s", 0.0))
-            self.trials_before = int(earlier.get("trials", 0))
+            self.used = _used(earlier)
         self.tuning.mkdir(parents=True, exist_ok=True)
+        self._clear_half_made()
         self._identity = identity
-        self.book(self.elapsed_before_s, self.trials_before)
-        if not self.history.exists():
-            with self.history.open("w", newline="") as file:
-                csv.writer(file).writerow(HISTORY_COLUMNS)
+        self.book(0.0, 0)
+        self.history = History(out / "history.csv")
 
     def _earlier(self) -> dict[str, Any] | None:
         if not self._state.exists():
@@ -104,21 +125,99 @@ class RunFolder:
                 "expected --resume to go on from it, or an empty folder"
             )
 
-    def book(self, elapsed_s: float, trials: int) -> None:
-        """Notes what the run has used so far, for whoever resumes it."""
+    def book(self, elapsed_s: float, trials: int, *, finished: bool = False) -> None:
+        """Notes what this run has used so far, for whoever resumes it.
+
+        Parameters
+        ----------
+        elapsed_s, trials
+            Of this run alone.
+        finished
+            Its library is written, so nothing of its budget is left to go on with.
+        """
+        used = self.used
         state = {
             "model": self._identity.model,
             "digest": self._identity.digest,
             "target": self._identity.target,
-            "elapsed_s": round(elapsed_s, 3),
-            "trials": trials,
+            "elapsed_s": round(used.elapsed_s + elapsed_s, 3),
+            "trials": used.trials + trials,
+            "unfinished_s": 0.0 if finished else round(used.unfinished_s + elapsed_s, 3),
+            "unfinished_trials": 0 if finished else used.unfinished_trials + trials,
+            "pid": os.getpid(),
         }
         write_json(self._state, state)
 
-    def append_history(self, row: tuple[Any, ...]) -> None:
-        """Appends one measured round; see `HISTORY_COLUMNS`."""
-        with self.history.open("a", newline="") as file:
-            csv.writer(file).writerow(["" if cell is None else cell for cell in row])
+    def save_models(self, cost_model: Any) -> None:
+        """Replaces the saved cost models, the old ones kept until the new ones are whole."""
+        new, old = self.out / ".costmodels-new", self.out / ".costmodels-old"
+        shutil.rmtree(new, ignore_errors=True)
+        cost_model.save(str(new))
+        shutil.rmtree(old, ignore_errors=True)
+        if self.models.exists():
+            self.models.rename(old)
+        new.rename(self.models)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def _clear_half_made(self) -> None:
+        old = self.out / ".costmodels-old"
+        if old.exists() and not self.models.exists():
+            old.rename(self.models)
+        shutil.rmtree(old, ignore_errors=True)
+        for pattern in _HALF_MADE:
+            for path in [*self.out.glob(pattern), *self.tuning.glob(pattern)]:
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+
+
+def _used(earlier: dict[str, Any]) -> Used:
+    def number(name: str) -> float:
+        value = earlier.get(name, 0)
+        usable = isinstance(value, (int, float)) and math.isfinite(value) and value >= 0
+        return float(value) if usable else 0.0
+
+    return Used(
+        elapsed_s=number("elapsed_s"),
+        trials=int(number("trials")),
+        unfinished_s=number("unfinished_s"),
+        unfinished_trials=int(number("unfinished_trials")),
+    )
+
+
+@contextlib.contextmanager
+def hold(out: Path) -> Iterator[None]:
+    """Keeps every other run out of a folder; the lock goes with the process, however it ends.
+
+    Raises
+    ------
+    UserError
+        Another run is using it.
+    """
+    folder = os.open(out, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{out}: another run is using it{_whose(out)}; "
+                "expected another folder, or its end first"
+            ) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            log.warning("%s cannot be locked (%s): start no second run in it", out, error.strerror)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _whose(out: Path) -> str:
+    try:
+        return f" (process {int(json.loads((out / _STATE).read_text())['pid'])})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def check_writable(out: Path) -> None:

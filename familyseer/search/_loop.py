@@ -198,8 +198,8 @@ class BudgetLoop:
         if math.isfinite(left) and per_trial:
             window = left + sum(s.seconds for s in self.states)
             most = min(most, ROUND_SHARE * window / per_trial)
-        least = min(max(LEAST_ROUND_TRIALS, self._rounds.workers), self.round_trials)
-        return max(least, round(most))
+        # whatever the number of workers: the same measurements give the same decisions
+        return max(min(LEAST_ROUND_TRIALS, self.round_trials), round(most))
 
     def _foresee(self, tuned: TaskState) -> None:
         sibling = sibling_to_foresee(self.states, tuned, self._accuracy)

@@ -41,12 +41,27 @@ def estimated_latency_s(states: Iterable[TaskState]) -> float | None:
     return total
 
 
-def gain_per_second(state: TaskState, siblings: Iterable[TaskState]) -> float:
+def best_throughput(states: Iterable[TaskState]) -> dict[str, float]:
+    """The most operations a second that any subgraph of each family has reached, by family."""
+    best: dict[str, float] = {}
+    for state in states:
+        if state.covered and state.subgraph.flops > 1:
+            reached = state.subgraph.flops / state.best_s
+            best[state.family] = max(best.get(state.family, 0.0), reached)
+    return best
+
+
+def gain_per_second(state: TaskState, throughput: float) -> float:
     """Expected drop of the model's latency, in seconds, for a second spent on a subgraph.
 
     It mixes what the last rounds brought with what may still be there: no more than the best time
     itself, nor than the distance to the family's best throughput, spread over as long as the
     subgraph has had already.
+
+    Parameters
+    ----------
+    throughput
+        The best of its family in operations a second, 0 while there is none.
     """
     if state.exhausted:
         return 0.0
@@ -55,10 +70,6 @@ def gain_per_second(state: TaskState, siblings: Iterable[TaskState]) -> float:
         return math.inf if state.rounds == 0 else state.subgraph.flops * STALL_FACTOR**state.rounds
     spent = max(state.seconds, 1e-3)
     possible = state.best_s
-    throughput = max(
-        (s.subgraph.flops / s.best_s for s in siblings if s.covered and s.subgraph.flops > 1),
-        default=0.0,
-    )
     if throughput > 0 and state.subgraph.flops > 1:
         floor_s = state.subgraph.flops / (THROUGHPUT_HEADROOM * throughput)
         possible = max(state.best_s - floor_s, 0.05 * state.best_s)
@@ -81,11 +92,9 @@ def steepest(states: Sequence[TaskState]) -> TaskState | None:
     open_states = [s for s in states if not s.exhausted]
     if not open_states:
         return None
-    families: dict[str, list[TaskState]] = {}
-    for state in states:
-        families.setdefault(state.family, []).append(state)
+    reached = best_throughput(states)
     # the first of equals, so that the order of subgraphs decides and not chance
-    return max(open_states, key=lambda s: gain_per_second(s, families[s.family]))
+    return max(open_states, key=lambda s: gain_per_second(s, reached.get(s.family, 0.0)))
 
 
 def sibling_to_foresee(
@@ -109,7 +118,8 @@ def sibling_to_foresee(
         ranked = accuracy(state)
         if ranked is not None and ranked >= FORESEE_ACCURACY:
             trusted.append(state)
-    return max(trusted, key=lambda s: gain_per_second(s, family), default=None)
+    throughput = best_throughput(family).get(tuned.family, 0.0)
+    return max(trusted, key=lambda s: gain_per_second(s, throughput), default=None)
 
 
 def appetite_after(appetite: float, seconds: Sequence[float]) -> float:

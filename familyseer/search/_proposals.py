@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -273,6 +273,10 @@ class Proposals:
         if known is None:
             return None
         return lambda digests: known(self.context, digests)
+
+    def remember(self, schedules: Iterable[Any]) -> None:
+        """Counts schedules that were measured by an earlier run as proposed."""
+        self._seen.update(int(structural_hash(sch.mod)) for sch in schedules)
 
     def forget(self, schedules: list[Any]) -> None:
         """Lets schedules that were proposed but never measured be proposed again."""

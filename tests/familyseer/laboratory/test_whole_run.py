@@ -1,4 +1,4 @@
-"""A replayed run is the same to the byte, whatever the number of workers."""
+"""A replayed run is the same to the byte, whatever the number of workers, then and later."""
 
 from __future__ import annotations
 
@@ -32,24 +32,35 @@ def run(cpu: Any, make_dense: Any, emulator: Emulator) -> Any:
     return replayed
 
 
-def test_the_same_seed_decides_the_same_with_1_2_and_4_workers(run: Any) -> None:
-    one, two, four = (run(workers=n) for n in (1, 2, 4))
-    assert one.trials > 16
-    assert "\n".join(one.history).encode() == "\n".join(two.history).encode()
-    assert "\n".join(one.history).encode() == "\n".join(four.history).encode()
+@pytest.fixture(scope="module")
+def alone(run: Any) -> Replayed:
+    """One worker's run."""
+    return run(workers=1)
 
 
-def test_another_seed_decides_otherwise(run: Any) -> None:
-    assert run(seed=4).history != run(seed=3).history
+@pytest.mark.parametrize(
+    "workers", [{"workers": 2}, {"workers": 4}, {"workers": 8}, {"joins": {2: 5, 5: 8, 7: 1}}]
+)
+def test_the_same_seed_decides_the_same_whatever_the_workers(
+    run: Any, alone: Replayed, workers: Any
+) -> None:
+    others = run(**workers)
+    assert alone.trials > 16
+    assert len(alone.history) > 7
+    assert "\n".join(alone.history).encode() == "\n".join(others.history).encode()
 
 
-def test_a_budget_of_work_is_kept(run: Any) -> None:
-    replayed = run()
+def test_another_seed_decides_otherwise(run: Any, alone: Replayed) -> None:
+    assert run(seed=4).history != alone.history
+
+
+def test_a_budget_of_work_is_kept(alone: Replayed) -> None:
+    replayed = alone
     assert replayed.stopped_by == "budget"
     assert 0.7 * BUDGET_S < float(replayed.history[-1].split(",")[0]) < 1.1 * BUDGET_S
 
 
-def test_searching_finds_better_than_its_first_candidates(run: Any) -> None:
-    replayed = run()
+def test_searching_finds_better_than_its_first_candidates(alone: Replayed) -> None:
+    replayed = alone
     estimates = [float(e) for line in replayed.history if (e := line.split(",")[6]) != "None"]
     assert replayed.estimated_s == estimates[-1] < 0.95 * estimates[0]

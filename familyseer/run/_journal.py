@@ -1,0 +1,137 @@
+"""What is written when a round ends, in an order in which a crash loses nothing.
+
+Records first, then the decisions and failures that refer to them, then the history, and last what
+the run has used. Whoever finds a line of a later file therefore finds what it tells of.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from typing import Any
+
+from familyseer.decisions._clocks import LoggedClock
+from familyseer.decisions._log import DecisionLog
+from familyseer.decisions._tell import LoggedMeasure, plain
+from familyseer.options import TuneOptions
+from familyseer.records import FailureLog
+from familyseer.run._folder import RunFolder
+from familyseer.run._header import header
+from familyseer.search import Clock, TaskState
+
+log = logging.getLogger(__name__)
+
+# cost models are saved on the way so that a killed run leaves them, and take at most this share
+# of the time
+SAVE_SHARE = 0.01
+LEAST_SAVE_EVERY_S = 30.0
+
+
+class Journal:
+    """Writes what a run measures and decides.
+
+    Parameters
+    ----------
+    database
+        The `familyseer.records.RecordBook` of the run.
+    clock
+        The run's clock, which is stopped when nothing can be written any more.
+
+    Attributes
+    ----------
+    clock, measure
+        What the search is to tell the time and measure by, so that its decisions are logged.
+    failed
+        The error that ended the run, or None.
+    """
+
+    def __init__(
+        self, options: TuneOptions, folder: RunFolder, database: Any, clock: Clock
+    ) -> None:
+        self.clock = LoggedClock(clock)
+        self.measure = LoggedMeasure()
+        self.failed: OSError | None = None
+        self._live = clock
+        self._folder = folder
+        self._database = database
+        self._failures = FailureLog(folder.tuning / "failures.jsonl")
+        self._decisions = DecisionLog(folder.tuning)
+        self._trial = len(database)
+        self._saved_at, self._save_s = clock.now(), 0.0
+        number = self._decisions.begin(header(options, folder, len(database)))
+        if folder.resumed and folder.models.is_dir():
+            # what the search starts from is part of what its decisions depend on
+            kept = folder.tuning / f"costmodels-{number}"
+            shutil.rmtree(kept, ignore_errors=True)
+            shutil.copytree(folder.models, kept)
+
+    def on_measured(self, state: TaskState, done: list[Any]) -> None:
+        """Notes why candidates failed; see `familyseer.search.Rounds`."""
+        for one in done:
+            if one.build_failed or one.run_failed:
+                result = one.builder_result if one.build_failed else one.runner_result
+                self._failures.add(
+                    subgraph=state.subgraph.name,
+                    trial=self._trial,
+                    phase="build" if one.build_failed else "run",
+                    reason=str(result.error_msg),
+                    trace=plain(one.candidate.sch.trace.as_json()),
+                )
+            self._trial += 1
+
+    def commit(
+        self,
+        done: Any,
+        trials: int,
+        best_us: float | None,
+        estimated_us: float | None,
+        cost_model: Any,
+    ) -> None:
+        """Makes a round durable; if that fails, tuning ends and `failed` says why.
+
+        Parameters
+        ----------
+        done
+            The `familyseer.search.Round`.
+        trials
+            Candidates measured in OUT so far.
+        """
+        state = done.state
+        elapsed_s = round(self._folder.used.elapsed_s + done.elapsed_s, 3)
+        row = (elapsed_s, trials, state.subgraph.name, state.family, best_us, estimated_us)
+        try:
+            self._database.sync()
+            self._failures.sync()
+            self._decisions.round(self.measure.take(), *self.clock.take())
+            self._folder.history.append(row)
+            self._folder.book(done.elapsed_s, done.trials)
+            self._save_now_and_then(cost_model)
+        except OSError as error:
+            self._give_up(error)
+
+    def end(self, stopped_by: str) -> None:
+        """Writes down how tuning ended."""
+        if self.failed is None:
+            try:
+                self._decisions.end(stopped_by, *self.clock.take())
+            except OSError as error:
+                self._give_up(error)
+
+    def close(self) -> None:
+        """Closes the files."""
+        self._failures.close()
+        self._decisions.close()
+
+    def _give_up(self, error: OSError) -> None:
+        log.warning("tuning ends: %s", error)
+        self.failed = error
+        self._live.stop()
+
+    def _save_now_and_then(self, cost_model: Any) -> None:
+        began = time.monotonic()
+        if began - self._saved_at < max(LEAST_SAVE_EVERY_S, self._save_s / SAVE_SHARE):
+            return
+        self._folder.save_models(cost_model)
+        self._saved_at = time.monotonic()
+        self._save_s = self._saved_at - began

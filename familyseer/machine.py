@@ -52,6 +52,15 @@ def available_cores() -> int:
     return cores().available
 
 
+def memory_bytes() -> int:
+    """Memory that this process may use: the machine's, within the limits of its control groups."""
+    import psutil
+
+    limit = _cgroup_memory(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))
+    total = int(psutil.virtual_memory().total)
+    return total if limit is None else min(total, limit)
+
+
 def cpu_model() -> str:
     """The processor's name as the operating system gives it, never empty."""
     try:
@@ -96,12 +105,44 @@ def _cgroup_quota(root: Path, membership: Path) -> float | None:
     return min(limits, default=None)
 
 
+def _cgroup_memory(root: Path, membership: Path) -> int | None:
+    """Bytes granted by the control groups of the process, the tightest of all levels.
+
+    Reads ``memory.max`` (version 2) and ``memory/memory.limit_in_bytes`` (version 1); version 1
+    writes a number beyond any memory where it means no limit.
+    """
+    files = [folder / "memory.max" for folder in _version2_folders(root, membership)]
+    older = _folders(root / "memory", _group(membership, "memory"))
+    files += [folder / "memory.limit_in_bytes" for folder in (*older, root / "memory")]
+    granted = []
+    for file in files:
+        try:
+            granted.append(int(file.read_text(encoding="ascii")))
+        except (OSError, ValueError):  # "max", or no such group seen from inside a container
+            continue
+    return min((limit for limit in granted if limit > 0), default=None)
+
+
 def _version2_folders(root: Path, membership: Path) -> list[Path]:
+    return _folders(root, _group(membership, ""))
+
+
+def _group(membership: Path, controller: str) -> str:
+    """The group that ``/proc/self/cgroup`` names for a controller; version 2 has none by name."""
     try:
         lines = membership.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return [root]
-    group = next((line[3:] for line in lines if line.startswith("0::")), "/")
+        return "/"
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, group = rest.partition(":")
+        if controller in controllers.split(","):
+            return group
+    return "/"
+
+
+def _folders(root: Path, group: str) -> list[Path]:
+    """A group's folder and those of its parents, down to the root."""
     folder = root / group.strip("/")
     if root not in (folder, *folder.parents):
         return [root]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import math
 import shutil
 import tempfile
@@ -11,6 +10,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from familyseer.machine import available_cores
+from familyseer.measure._failures import describe_failure
 from familyseer.measure._jobs import build_candidate
 from familyseer.measure._measure import OutOfTimeError, await_future
 from familyseer.measure._workers import WorkerPool
@@ -33,18 +33,37 @@ class WarmBuilder(_PyBuilder):
     timeout_s
         Longest time for one build, in seconds. A build that takes longer fails and its worker is
         replaced.
+    memory_mib
+        Most memory of one build, linker and all, in MiB; see `WorkerPool`.
     """
 
-    def __init__(self, *, workers: int | None = None, timeout_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        *,
+        workers: int | None = None,
+        timeout_s: float = 30.0,
+        memory_mib: int | None = None,
+    ) -> None:
         super().__init__()
         self.timeout_s = timeout_s
-        self.pool = WorkerPool(workers or available_cores(), calls_per_worker=200)
+        self.pool = WorkerPool(
+            workers or available_cores(), calls_per_worker=200, memory_mib=memory_mib
+        )
         self.folder = tempfile.mkdtemp(prefix="familyseer-build-")
 
     def start(self, mod: Any, target: Any, timeout_s: float | None = None) -> Future[Any]:
         """Starts one build; see `finish`."""
         limit = self.timeout_s if timeout_s is None else min(timeout_s, self.timeout_s)
-        return self.pool.submit(build_candidate, mod, target, self.folder, timeout_s=limit)
+        # made here, so that what a build that is killed has written can be found
+        own = tempfile.mkdtemp(dir=self.folder)
+        future = self.pool.submit(build_candidate, mod, target, own, timeout_s=limit)
+
+        def clear_away(done: Future[Any]) -> None:
+            if done.cancelled() or done.exception() is not None:
+                shutil.rmtree(own, ignore_errors=True)
+
+        future.add_done_callback(clear_away)
+        return future
 
     def finish(
         self, future: Future[Any], time_left: Callable[[], float] = lambda: math.inf
@@ -75,13 +94,3 @@ class WarmBuilder(_PyBuilder):
         """Stops the workers and removes what they built."""
         self.pool.close()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def describe_failure(what: str, error: BaseException) -> str:
-    """One text for a record: what failed, and the last line of why."""
-    lines = str(error).strip().splitlines()
-    reason = lines[-1] if lines else ""
-    # before Python 3.11 the futures' TimeoutError is a class of its own
-    if isinstance(error, (TimeoutError, concurrent.futures.TimeoutError)):
-        reason = "took longer than its time limit"
-    return f"{what} failed: {type(error).__name__}: {reason}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -40,19 +42,34 @@ class RunPlan:
 
 
 def build_candidate(mod: Any, target: Any, folder: str) -> tuple[str, float]:
-    """Compiles a scheduled subgraph to a loadable library in a new folder below `folder`.
+    """Compiles a scheduled subgraph to a loadable library in `folder`, its own and empty.
 
     Returns the library's path and the seconds it took.
     """
     started = time.perf_counter()
     tvm = load_tvm(intrinsics=True)
     mod = tvm.s_tir.transform.RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(mod)
-    built = tvm.driver.build(mod, target=target)
-    own = tempfile.mkdtemp(dir=folder)
-    path = os.path.join(own, "candidate.so")
-    if not _link_object(built, path):
-        built.export_library(path)
+    path = os.path.join(folder, "candidate.so")
+    with _temporary_files_in(folder):
+        built = tvm.driver.build(mod, target=target)
+        if not _link_object(built, path):
+            built.export_library(path)
     return path, time.perf_counter() - started
+
+
+@contextlib.contextmanager
+def _temporary_files_in(folder: str) -> Iterator[None]:
+    """Compilers that are killed leave their temporary files where they are cleared away."""
+    before = tempfile.tempdir, os.environ.get("TMPDIR")
+    tempfile.tempdir = os.environ["TMPDIR"] = folder
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before[0]
+        if before[1] is None:
+            del os.environ["TMPDIR"]
+        else:
+            os.environ["TMPDIR"] = before[1]
 
 
 def _link_object(built: Any, path: str) -> bool:

@@ -11,9 +11,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as WaitTimeout
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from familyseer.measure._confirm import settle
+from familyseer.measure._failures import describe_failure, one_line
 from familyseer.tvm_env import load_tvm
 
 tvm = load_tvm()
@@ -176,8 +178,11 @@ def _build(
 ) -> list[tuple[Any, Any, float]]:
     if not hasattr(builder, "start"):
         inputs = [ms.builder.BuilderInput(c.sch.mod, context.target) for c in candidates]
-        results = builder.build(inputs)
-        return [(c, r, 0.0) for c, r in zip(candidates, results, strict=True)]
+        results = list(builder.build(inputs))
+        if len(results) != len(inputs):
+            why = f"build failed: {len(results)} results for {len(inputs)} candidates"
+            results = [ms.builder.BuilderResult(None, why) for _ in inputs]
+        return [(c, r, 0.0) for c, r in zip(candidates, map(_built, results), strict=True)]
     futures = [builder.start(c.sch.mod, context.target, timeout_s) for c in candidates]
     meanwhile()
     built = []
@@ -186,7 +191,7 @@ def _build(
             result, seconds = builder.finish(future, time_left)
         except OutOfTimeError:
             continue
-        built.append((candidate, result, seconds))
+        built.append((candidate, _built(result), seconds))
     return built
 
 
@@ -200,15 +205,43 @@ def _run(
     device = device_type(context.target)
     if not hasattr(runner, "start"):
         inputs = [ms.runner.RunnerInput(b.artifact_path, device, c.args_info) for c, b in ready]
-        return [future.result() for future in runner.run(inputs)]
+        waiting = list(runner.run(inputs))
+        if len(waiting) != len(inputs):
+            why = f"run failed: {len(waiting)} results for {len(inputs)} candidates"
+            return [ms.runner.RunnerResult(None, why) for _ in inputs]
+        return [_ran(future.result) for future in waiting]
     futures = [runner.start(str(b.artifact_path), device, c.args_info, cutoff_s) for c, b in ready]
     results: list[Any] = []
     for future in futures:
         try:
-            results.append(runner.finish(future, time_left))
+            results.append(_ran(partial(runner.finish, future, time_left)))
         except OutOfTimeError:
             results.append(None)
     return results
+
+
+def _built(result: Any) -> Any:
+    """A builder's result, a failure if it names no library."""
+    if result.error_msg is None and result.artifact_path is None:
+        return ms.builder.BuilderResult(None, "build failed: neither a library nor a reason")
+    return result
+
+
+def _ran(finish: Callable[[], Any]) -> Any:
+    """A runner's result, a failure if its times are none; whatever the runner."""
+    try:
+        result = finish()
+        if result.error_msg is not None:
+            return result
+        seconds = [float(s) for s in result.run_secs or ()]
+    except OutOfTimeError:
+        raise
+    except Exception as error:  # one candidate's, whatever its type
+        return ms.runner.RunnerResult(None, describe_failure("run", error))
+    if seconds and all(0.0 < s < math.inf for s in seconds):
+        return result
+    told = ", ".join(f"{s:g}" for s in seconds) or "none"
+    return ms.runner.RunnerResult(None, one_line(f"run failed: impossible seconds: {told}"))
 
 
 def device_type(target: Any) -> str:

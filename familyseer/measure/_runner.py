@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
-from familyseer.measure._builder import describe_failure
+from familyseer.measure._failures import describe_failure
 from familyseer.measure._jobs import RunPlan, hashable_args_info, run_candidate
 from familyseer.measure._measure import OutOfTimeError, await_future
 from familyseer.measure._workers import WorkerPool
@@ -34,13 +34,21 @@ class WarmRunner(_PyRunner):
         Longest time for one candidate, in seconds.
     plan
         How long candidates are measured; its `cutoff_s` can be set for each call of `start`.
+    memory_mib
+        Most memory of the process, in MiB; see `WorkerPool`.
     """
 
-    def __init__(self, *, timeout_s: float = 10.0, plan: RunPlan | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        timeout_s: float = 10.0,
+        plan: RunPlan | None = None,
+        memory_mib: int | None = None,
+    ) -> None:
         super().__init__()
         self.timeout_s = timeout_s
         self.plan = plan or RunPlan()
-        self.pool = WorkerPool(1, calls_per_worker=400)
+        self.pool = WorkerPool(1, calls_per_worker=400, memory_mib=memory_mib)
 
     def start(
         self, path: str, device_type: str, args_info: Any, cutoff_s: float | None = None
@@ -64,7 +72,10 @@ class WarmRunner(_PyRunner):
             `time_left()` came to nothing first; the run is given up.
         """
         try:
-            return ms.runner.RunnerResult(await_future(future, time_left), None)
+            seconds = await_future(future, time_left)
+            if len(seconds) not in (1, self.plan.repeats):
+                raise ValueError(f"{len(seconds)} times measured, {self.plan.repeats} asked for")
+            return ms.runner.RunnerResult(seconds, None)
         except OutOfTimeError:
             raise
         except Exception as error:  # a candidate's failure is a result, whatever its type

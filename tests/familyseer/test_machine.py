@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psutil
 import pytest
 
 from familyseer import machine
@@ -59,3 +60,31 @@ def test_the_older_control_groups_are_read_too(tmp_path: Path) -> None:
     (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("200000\n")
     (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
     assert machine._cgroup_quota(tmp_path, tmp_path / "missing") == 2.0
+
+
+def test_memory_is_at_most_the_machines() -> None:
+    assert 0 < machine.memory_bytes() <= psutil.virtual_memory().total
+
+
+@pytest.mark.parametrize(
+    ("limits", "membership", "memory"),
+    [
+        ({"a/memory.max": "max", "a/b/memory.max": "max"}, "0::/a/b", None),
+        ({"a/memory.max": "1000", "a/b/memory.max": "max"}, "0::/a/b", 1000),
+        ({"memory/a/memory.limit_in_bytes": "2000"}, "4:cpu,memory:/a\n0::/", 2000),
+        # a container sees its own group as the root
+        ({"memory/memory.limit_in_bytes": "3000"}, "4:memory:/of/the/host", 3000),
+        ({"memory.max": "nonsense"}, "0::/", None),
+        ({}, "", None),
+    ],
+)
+def test_the_tightest_memory_limit_of_all_levels_holds(
+    tmp_path: Path, limits: dict[str, str], membership: str, memory: int | None
+) -> None:
+    for name, text in limits.items():
+        file = tmp_path / "cgroup" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n")
+    told = tmp_path / "membership"
+    told.write_text(membership + "\n")
+    assert machine._cgroup_memory(tmp_path / "cgroup", told) == memory

@@ -12,9 +12,9 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 
 import pytest
-from pebble import ProcessExpired
 
 from familyseer.measure import WorkerPool
+from familyseer.measure._failures import WorkerDiedError
 from tests.familyseer.measure import jobs
 
 
@@ -37,7 +37,7 @@ def test_a_worker_lives_from_call_to_call(pool: WorkerPool) -> None:
 def test_a_crash_costs_its_call_only(pool: WorkerPool) -> None:
     crashed = pool.submit(jobs.crash)
     after = pool.submit(jobs.double, 21)
-    with pytest.raises(ProcessExpired):
+    with pytest.raises(WorkerDiedError):
         crashed.result(timeout=30)
     assert after.result(timeout=30) == 42
 
@@ -109,26 +109,28 @@ def test_workers_end_when_their_owner_is_killed(tmp_path: Path) -> None:
     script.write_text(
         textwrap.dedent(
             """
-            import os, signal, sys
+            import os, signal, sys, time
             from familyseer.measure import WorkerPool
             from tests.familyseer.measure import jobs
             pool = WorkerPool(1)
-            print(pool.submit(jobs.process_id).result(), flush=True)
-            pool.submit(jobs.sleep, 600)
+            pool.submit(jobs.report_and_sleep, sys.argv[1])
+            while not (os.path.exists(sys.argv[1]) and os.path.getsize(sys.argv[1])):
+                time.sleep(0.02)
             os.kill(os.getpid(), signal.SIGKILL)
             """
         )
     )
     root = str(Path(__file__).parents[3])
-    ran = subprocess.run(
-        [sys.executable, str(script)],
+    report = tmp_path / "busy"
+    subprocess.run(
+        [sys.executable, str(script), str(report)],
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
         env={**os.environ, "PYTHONPATH": root},
     )
-    worker = int(ran.stdout)
+    worker = int(report.read_text())
     for _ in range(100):
         if not _running(worker):
             return

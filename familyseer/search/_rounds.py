@@ -6,9 +6,10 @@ Planning and carrying out are apart so that the next round can be planned while 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from familyseer.measure._measure import Measured, measure
 from familyseer.search._builds import BuildTimes
@@ -20,6 +21,9 @@ from familyseer.search._starters import Start, Starters
 from familyseer.search._task import TaskState
 from familyseer.tactics import Tactics
 from familyseer.tvm_env import load_tvm
+
+if TYPE_CHECKING:
+    from familyseer.check import Checker
 
 tvm = load_tvm(intrinsics=True)
 ms = tvm.s_tir.meta_schedule
@@ -74,6 +78,11 @@ class Rounds:
         What the search does beyond sampling and ranking.
     starters
         What earlier runs know of subgraphs, by subgraph key.
+    checker
+        A `familyseer.check.Checker`: a candidate that would be its subgraph's best and is found
+        wrong counts as failed. None takes every candidate at its word.
+    measure
+        Takes the place of `familyseer.measure._measure.measure`, to write down or to retell.
     """
 
     def __init__(
@@ -91,7 +100,10 @@ class Rounds:
         on_measured: Callable[[TaskState, list[Measured]], None] = lambda _state, _done: None,
         tactics: Tactics | None = None,
         starters: Mapping[str, Starters] | None = None,
+        checker: Checker | None = None,
+        measure: Callable[..., tuple[list[Measured], float, float]] = measure,
     ) -> None:
+        self._measure = measure
         self.builder = builder
         self.runner = runner
         self.database = database
@@ -101,6 +113,7 @@ class Rounds:
         self.max_trials_per_task = max_trials_per_task
         self.on_measured = on_measured
         self.tactics = tactics or Tactics()
+        self.checker = checker
         self.trials = 0
         self._build_times = BuildTimes()
         self.states = list(states)
@@ -116,6 +129,8 @@ class Rounds:
             )
             for key, context in self._contexts.items()
         }
+        for state in states:
+            self._proposals[id(state)].remember(sch for _, sch in state.elite)
         self._workloads: dict[int, Any] = {}
         known = starters or {}
         self._starts = {
@@ -131,12 +146,6 @@ class Rounds:
                 state.incumbent = None
         for proposals in self._proposals.values():
             proposals.close()
-
-    @property
-    def workers(self) -> int:
-        """Candidates that build at a time; 1 where the builder does not tell."""
-        pool = getattr(self.builder, "pool", None)
-        return int(getattr(pool, "workers", 1))
 
     def typical_trial_s(self) -> float:
         """Wall-clock seconds that a candidate of this run has cost on average; 0 before any."""
@@ -201,25 +210,27 @@ class Rounds:
                 meanwhile()
                 aside_s = self.clock.now() - left_at
 
-        done, build_s, run_s = measure(
+        done, build_s, run_s = self._measure(
             schedules,
             self._contexts[key],
             self.builder,
             self.runner,
-            time_left=self.clock.tuning_left_s,
+            time_left=self.clock.live.tuning_left_s,
             cutoff_s=state.best_s if state.covered else None,
             build_timeout_s=self._build_times.limit_s(self.clock.tuning_left_s()),
             meanwhile=aside,
             incumbent=state.incumbent,
             confirm=self.tactics.confirm,
-            now=self.clock.now,
+            now=self.clock.live.now,
         )
         self._build_times.add([m.build_s for m in done if not m.build_failed])
         phases = self.clock.phases
         phases["build"] = phases.get("build", 0.0) + max(0.0, build_s - aside_s)
         phases["measure"] = phases.get("measure", 0.0) + run_s
+        # a wrong one's library is gone, and no other of the round was kept
+        all_right = self._refuse_wrong(state, done)
         proposals.notify([m.candidate for m in done], [m.runner_result for m in done])
-        if self.tactics.confirm:
+        if self.tactics.confirm and all_right:
             self._succeed(state, done)
         self._book(state, done)
         state.appetite = appetite_after(state.appetite, [m.run_s for m in done])
@@ -290,6 +301,30 @@ class Rounds:
         worth = [sch for sch, score in zip(schedules, scores, strict=True) if score >= least]
         proposals.forget([sch for sch in schedules if not any(sch is w for w in worth)])
         return worth
+
+    def _refuse_wrong(self, state: TaskState, done: list[Measured]) -> bool:
+        """Makes failures of those that would be the best and are wrong; False if there were any."""
+        refused = False
+        while self.checker is not None:
+            best = min(done, key=lambda m: m.run_s, default=None)
+            if best is None or best.run_s >= state.best_s:
+                break
+            with self.clock.phase("check"):
+                # measuring keeps the best one's library at most
+                library = str(best.builder_result.artifact_path)
+                verdict = self.checker.check_in_passing(
+                    state.subgraph,
+                    best.candidate.sch,
+                    library if os.path.exists(library) else None,
+                    self.clock.live.tuning_left_s,
+                )
+            if not verdict.wrong:
+                break
+            best.runner_result = ms.runner.RunnerResult(None, verdict.reason)
+            best.run_s = math.inf
+            best.discard()
+            refused = True
+        return not refused
 
     def _succeed(self, state: TaskState, done: list[Measured]) -> None:
         """Keeps the library of the best candidate, and no other."""

@@ -99,7 +99,12 @@ class Recruiter:
             if listened >= _CENSUS_EVERY_S:
                 listened = 0.0
                 self._count()
-        self._stop_asking()
+        if self._asking is not None:
+            # a device given to us just now would stand idle until its server notices
+            offer = self._asking.offer(0.0)
+            self._stop_asking()
+            if offer is not None:
+                self._on_offer(offer)
 
     def _stop_asking(self) -> None:
         if self._asking is not None:

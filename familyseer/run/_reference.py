@@ -6,6 +6,7 @@ import math
 import shutil
 import statistics
 import tempfile
+import threading
 import time
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -147,7 +148,9 @@ def _start_onnxruntime(
         reference.onnxruntime = f"the model cannot be written for it: {error}"
         return None
     # its threads spin for a while after a run, which would disturb what is timed in the same one
-    pool = stack.enter_context(WorkerPool(1))
+    pool = WorkerPool(1)
+    # closing waits for a process that is still starting, which may take longer than anybody should
+    stack.callback(threading.Thread(target=pool.close, daemon=True).start)
     future: Future[Any] = pool.submit(_jobs.run_onnx, str(path), made)
     return future
 

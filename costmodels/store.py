@@ -250,9 +250,13 @@ def _booster(
 
 
 def _training(entry: Mapping[str, Any]) -> Training:
-    counts = [int(entry[name]) for name in ("samples", "held_out", "rounds")]
-    rmse = entry["rmse"]
-    return Training(*counts, float(entry["seconds"]), None if rmse is None else float(rmse))
+    return Training(
+        samples=int(entry["samples"]),
+        held_out=int(entry["held_out"]),
+        rounds=int(entry["rounds"]),
+        seconds=float(entry["seconds"]),
+        rmse=None if entry["rmse"] is None else float(entry["rmse"]),
+    )
 
 
 def _restore_numbers(family: Family, entry: Mapping[str, Any]) -> None:

@@ -223,9 +223,9 @@ class RecordBook(_PyDatabase):
                 return index
         # the text of equal modules is equal where one TVM wrote both; it spares reading theirs
         text = str(ms.database.Workload(mod).as_json()[1]) if self._known else ""
-        index = self._by_digest.get(module_digest(text))
-        if index is not None:
-            return index
+        written = self._by_digest.get(module_digest(text))
+        if written is not None:
+            return written
         for index in alike:
             if _ffi.structural_equal(self._object(index).mod, mod):
                 return index

@@ -100,6 +100,14 @@ def _no_line(folder):
     rewrite_manifest(folder, lambda m: m["families"][0].update(line=["x", 1]))
 
 
+def _family_twice(manifest):
+    manifest["families"].append(manifest["families"][0])
+
+
+def _more_right_than_judged(manifest):
+    manifest["families"][0]["accuracy"] = [5.0, 1.0]
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -108,6 +116,9 @@ def _no_line(folder):
         (_set(feature_length=12), "features of length 12, expected 170"),
         (_set(families=[{}]), "missing or malformed"),
         (_set(families=3), "missing or malformed"),
+        (lambda f: rewrite_manifest(f, _family_twice), "is there twice"),
+        (lambda f: rewrite_manifest(f, _more_right_than_judged), "5.0 of 1.0 pairs"),
+        (lambda f: (f / "manifest.json").write_text("[" * 10_000), "nested deeper"),
         (_no_line, "could not convert"),
         (lambda f: (f / "manifest.json").write_text("{"), "not JSON"),
         (lambda f: (f / "manifest.json").unlink(), "no such file"),
@@ -136,3 +147,15 @@ def test_a_bad_folder_is_refused_in_one_line(copied, damage, message):
 def test_the_error_comes_through_tvm_as_a_value_error(tmp_path):
     with pytest.raises(ValueError, match="no such folder"):
         FamilyCostModel().load(str(tmp_path / "nowhere"))
+
+
+def test_samples_that_unpack_to_more_than_the_limit_are_refused(copied, monkeypatch):
+    monkeypatch.setattr("costmodels.store._SAMPLES_LIMIT", 10_000)
+    with pytest.raises(ValueError, match=r"samples-matmul.* more than the 10000 that are read"):
+        FamilyCostModel().load(str(copied))
+
+
+def test_a_file_larger_than_the_limit_is_not_read(copied, monkeypatch):
+    monkeypatch.setattr("costmodels.store._FILE_LIMIT", 100)
+    with pytest.raises(ValueError, match=r"samples-.* larger than 100 bytes"):
+        FamilyCostModel().load(str(copied))

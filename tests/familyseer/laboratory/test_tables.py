@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from familyseer.errors import UserError
+from familyseer.laboratory import tables
 from familyseer.laboratory.tables import SUFFIX, NetworkTable, load_table, load_tables, save_table
 from tests.familyseer.laboratory.synthetic import make_table
 
@@ -139,3 +140,15 @@ def test_what_lacks_something_is_refused(path: Path, table: NetworkTable) -> Non
 def test_rows_of_another_length_are_refused(path: Path) -> None:
     rewrite(path, lambda _, arrays: arrays.update({"0.rows": arrays["0.rows"][:-1]}))
     assert "features, expected" in refusal(path)
+
+
+def test_a_table_that_unpacks_to_more_than_the_limit_is_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_UNPACKED_LIMIT", len(lzma.decompress(path.read_bytes())) - 1)
+    refusal(path)
+
+
+def test_a_candidate_of_an_unknown_sketch_is_refused(path: Path) -> None:
+    rewrite(path, lambda _, arrays: arrays.update({"0.sketch": arrays["0.sketch"] + 7}))
+    assert "unknown sketch" in refusal(path)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from familyseer.machine import cores, cpu_model
-from familyseer.run import versions, write_json
+from familyseer.run import versions
+from familyseer.safe_json import save_json
 
 RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
 
@@ -29,5 +30,5 @@ def machine() -> dict[str, Any]:
 def save(name: str, result: dict[str, Any]) -> Path:
     """Writes ``benchmarks/results/NAME.json`` and gives its path."""
     path = RESULTS / f"{name}.json"
-    write_json(path, {"machine": machine(), **result})
+    save_json(path, {"machine": machine(), **result})
     return path

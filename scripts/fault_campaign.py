@@ -88,7 +88,8 @@ class Run:
     def family(self) -> list[psutil.Process]:
         """The processes that the run started, and theirs."""
         try:
-            return psutil.Process(self.process.pid).children(recursive=True)
+            found: list[psutil.Process] = psutil.Process(self.process.pid).children(recursive=True)
+            return found
         except psutil.NoSuchProcess:
             return []
 

@@ -144,7 +144,8 @@ def measure_one(subgraphs_wanted: int, records_wanted: int, folder: Path) -> dic
     database = open_database(folder / "tuning")
     watch.lap("open_database")
     clock = ReplayClock(None)
-    builder = ReplayBuilder(Drawn(), clock)
+    machine: Any = Drawn()
+    builder = ReplayBuilder(machine, clock)
     rounds = make_rounds(
         TuneOptions(model="chain", out=folder, trials=1),
         subgraphs,

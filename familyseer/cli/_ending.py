@@ -19,6 +19,8 @@ _STOPPED_BY = {
     "trials": "the number of trials",
     "interrupt": "an interrupt",
     "space exhausted": "the end of the search space",
+    "cannot write": "a folder that cannot be written any more",
+    "fleet gone": "the loss of every device",
 }
 
 
@@ -68,6 +70,15 @@ def print_warnings(summary: Mapping[str, Any], stream: TextIO) -> None:
             f"{reason} ({shown})",
             file=stream,
         )
+    for wrong in summary.get("quarantined") or []:
+        kept = f"; see {wrong['file']}" if wrong.get("file") else ""
+        click.echo(
+            f"familyseer: warning: a schedule of {wrong.get('subgraph')} is never used: "
+            f"{wrong.get('reason')}{kept}",
+            file=stream,
+        )
+    for text in (summary.get("fleet") or {}).get("warnings", []):
+        click.echo(f"familyseer: warning: {text}", file=stream)
 
 
 def _tuned(summary: Mapping[str, Any]) -> str:

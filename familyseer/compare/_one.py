@@ -26,7 +26,7 @@ def run_one(spec: dict[str, Any], started_at: float) -> dict[str, Any]:
     from familyseer.compare._ledger import Ledger
     from familyseer.export._compile import build_library
     from familyseer.models import load_model
-    from familyseer.run import write_json
+    from familyseer.safe_json import save_json
     from familyseer.subgraphs import extract_subgraphs, fuse
     from familyseer.target import resolve_target
     from familyseer.tuners import STOCK, STOCK_WARM
@@ -61,7 +61,7 @@ def run_one(spec: dict[str, Any], started_at: float) -> dict[str, Any]:
         "elapsed_s": round(elapsed_s, 3),
         "estimated_us": None if estimate is None else estimate * 1e6,
     }
-    write_json(out / "result.json", result)
+    save_json(out / "result.json", result)
     return result
 
 

@@ -2,11 +2,12 @@
 
 A round's line holds what its records do not: which subgraph, which of the planned candidates were
 measured, how each failed, how long building and running took, and every answer of the clock since
-the line before. It is appended and synced after the round's records, so a line always has them.
+the line before. It is appended after the round's records are synced, so a line always has them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -94,10 +95,11 @@ class DecisionLog:
         try:
             self._file.write(line)
             self._file.flush()
-            os.fsync(self._file.fileno())
-        except OSError:
+        except OSError as error:
+            error.filename = str(self.path)
             # half a line would hide every later one
-            os.truncate(self.path, self._length)
+            with contextlib.suppress(OSError):
+                os.truncate(self.path, self._length)
             raise
         self._length += len(line)
 

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ def replay(
         raise UserError(f"{out / 'tuning' / FILE}: tells of no run; {_EXPECTED}")
     found = []
     for number, run in enumerate(runs, 1):
-        found.append(_replay_one(out, number, run, lambda done, n=number: on_round(n, done)))
+        found.append(_replay_one(out, number, run, partial(on_round, number)))
     return found
 
 

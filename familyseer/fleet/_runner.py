@@ -85,6 +85,8 @@ class FleetRunner(_PyRunner):
         # a lease that is shorter than a few jobs would never be used
         lease_s = max(policy.lease_s, 3 * timeout_s)
         self.plan = plan or RunPlan()
+        # candidates may be given while others build: they run elsewhere
+        self.dispatches = True
         self._dispatcher = Dispatcher(
             parse_tracker(tracker),
             key,

@@ -101,8 +101,12 @@ def measure(
     incumbent: Measured | None = None,
     confirm: bool = False,
     now: Callable[[], float] = time.monotonic,
+    group: str | None = None,
+    priority: float = 0.0,
 ) -> tuple[list[Measured], float, float]:
-    """Builds, then runs; never both at once, since building disturbs what is timed.
+    """Builds, then runs; never both at once, since building disturbs what is timed here.
+
+    A runner with a true `dispatches` times elsewhere: it is given each candidate once it is built.
 
     Parameters
     ----------
@@ -121,6 +125,9 @@ def measure(
         The library of the best is then kept: `Measured.discard` removes it.
     now
         The clock that the two wall times are told by.
+    group, priority
+        For a runner that dispatches: candidates whose times are to be compared, and how many
+        subgraphs wait for what they tell.
 
     Returns
     -------
@@ -129,10 +136,17 @@ def measure(
     """
     candidates = [ms.MeasureCandidate(sch, _args_info(sch.mod)) for sch in schedules]
     began = now()
-    built = _build(candidates, context, builder, time_left, build_timeout_s, meanwhile)
+    start = _starter(context, runner, cutoff_s, group, priority)
+    started: dict[str, Any] = {}
+
+    def on_built(candidate: Any, result: Any) -> None:
+        if start is not None and getattr(runner, "dispatches", False):
+            started[str(result.artifact_path)] = start(candidate, result)
+
+    built = _build(candidates, context, builder, time_left, build_timeout_s, meanwhile, on_built)
     turned = now()
     ready = [(c, b, s) for c, b, s in built if b.error_msg is None]
-    results = _run([(c, b) for c, b, _ in ready], context, runner, time_left, cutoff_s)
+    results = _run([(c, b) for c, b, _ in ready], context, runner, time_left, start, started)
     by_path = {b.artifact_path: result for (_, b, _), result in zip(ready, results, strict=True)}
     measured = []
     for candidate, builder_result, build_s in built:
@@ -149,7 +163,8 @@ def measure(
 
         def time_again(one: Measured) -> list[float]:
             pair = (one.candidate, one.builder_result)
-            result = _run([pair], context, runner, time_left, None)[0]
+            again = _starter(context, runner, None, group, priority)
+            result = _run([pair], context, runner, time_left, again, {})[0]
             failed = result is None or result.error_msg is not None
             return [] if failed else [float(s) for s in result.run_secs]
 
@@ -175,6 +190,7 @@ def _build(
     time_left: Callable[[], float],
     timeout_s: float | None,
     meanwhile: Callable[[], None],
+    on_built: Callable[[Any, Any], None],
 ) -> list[tuple[Any, Any, float]]:
     if not hasattr(builder, "start"):
         inputs = [ms.builder.BuilderInput(c.sch.mod, context.target) for c in candidates]
@@ -191,8 +207,24 @@ def _build(
             result, seconds = builder.finish(future, time_left)
         except OutOfTimeError:
             continue
-        built.append((candidate, _built(result), seconds))
+        result = _built(result)
+        if result.error_msg is None:
+            on_built(candidate, result)
+        built.append((candidate, result, seconds))
     return built
+
+
+def _starter(
+    context: Any, runner: Any, cutoff_s: float | None, group: str | None, priority: float
+) -> Callable[[Any, Any], Any] | None:
+    """How a run is started; None for MetaSchedule's own runners, which take all at once."""
+    if not hasattr(runner, "start"):
+        return None
+    device = device_type(context.target)
+    told = {"group": group, "priority": priority} if getattr(runner, "dispatches", False) else {}
+    return lambda candidate, built: runner.start(
+        str(built.artifact_path), device, candidate.args_info, cutoff_s, **told
+    )
 
 
 def _run(
@@ -200,17 +232,18 @@ def _run(
     context: Any,
     runner: Any,
     time_left: Callable[[], float],
-    cutoff_s: float | None,
+    start: Callable[[Any, Any], Any] | None,
+    started: dict[str, Any],
 ) -> list[Any]:
-    device = device_type(context.target)
-    if not hasattr(runner, "start"):
+    if start is None:
+        device = device_type(context.target)
         inputs = [ms.runner.RunnerInput(b.artifact_path, device, c.args_info) for c, b in ready]
         waiting = list(runner.run(inputs))
         if len(waiting) != len(inputs):
             why = f"run failed: {len(waiting)} results for {len(inputs)} candidates"
             return [ms.runner.RunnerResult(None, why) for _ in inputs]
         return [_ran(future.result) for future in waiting]
-    futures = [runner.start(str(b.artifact_path), device, c.args_info, cutoff_s) for c, b in ready]
+    futures = [started.get(str(b.artifact_path)) or start(c, b) for c, b in ready]
     results: list[Any] = []
     for future in futures:
         try:

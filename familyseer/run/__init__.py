@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from familyseer.run._folder import write_json
 from familyseer.run._history import HISTORY_COLUMNS
 from familyseer.run._summary import versions
 
 if TYPE_CHECKING:
     from familyseer.run._driver import tune
 
-__all__ = ["HISTORY_COLUMNS", "tune", "versions", "write_json"]
+__all__ = ["HISTORY_COLUMNS", "tune", "versions"]
 
 
 def __getattr__(name: str) -> Any:

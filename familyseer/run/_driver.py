@@ -7,13 +7,15 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from typing import Any
 
 from familyseer.errors import RunError, UserError
 from familyseer.measure._workers import warm_up
 from familyseer.options import TuneOptions
 from familyseer.progress import FamilyInfo, Observer, RoundEvent, RunInfo
-from familyseer.run._folder import Identity, RunFolder, check_writable, hold, write_json
+from familyseer.run._folder import Identity, RunFolder, check_writable, hold
+from familyseer.safe_json import save_json
 from familyseer.search import Clock
 
 
@@ -144,7 +146,7 @@ class _Run:
         self.fused = fuse(self.model.mod, self.target)
         self.subgraphs = extract_subgraphs(self.fused, self.target)
         self.families = form_families(self.subgraphs, options.families)
-        write_json(
+        save_json(
             options.out / "families.json",
             families_json(self.families, self.subgraphs, options.families),
         )
@@ -162,6 +164,7 @@ class _Run:
         )
 
     def _measure_untuned(self) -> None:
+        from familyseer.check import Checker
         from familyseer.measure import WarmBuilder, WarmRunner
         from familyseer.measure._measure import device_type
         from familyseer.run._reference import make_reference
@@ -169,18 +172,45 @@ class _Run:
         self.device = device_type(self.target)
         self.builder = WarmBuilder(workers=self.options.workers)
         self.stack.callback(self.builder.close)
-        self.runner = WarmRunner()
-        self.stack.callback(self.runner.close)
+        # whole libraries and checks run on this machine, wherever candidates do
+        self.local = WarmRunner()
+        self.stack.callback(self.local.close)
+        self.pool = self.local.pool
+        self.runner = self._make_runner()
+        self.checker = Checker(
+            self.target,
+            self.device,
+            self.pool,
+            seed=self.options.seed,
+            quarantine=self.options.out / "quarantine",
+        )
+        self.stack.callback(self.checker.close)
         self.reference = make_reference(
             self.model,
             self.fused,
             self.target,
             self.device,
-            self.runner.pool,
+            self.pool,
             self.clock,
             self.options.seed,
         )
         self.stack.callback(self.reference.close)
+
+    def _make_runner(self) -> Any:
+        options = self.options
+        if options.tracker is None or options.device_key is None:
+            return self.local
+        from familyseer.fleet import FleetRunner, check_target
+
+        check_target(self.target)
+        runner = FleetRunner(
+            options.tracker,
+            options.device_key,
+            target=self.target,
+            on_gone=lambda _error: self.clock.stop(),
+        )
+        self.stack.callback(runner.close)
+        return runner
 
     def _announce(self) -> None:
         from familyseer.target import describe_target
@@ -226,21 +256,36 @@ class _Run:
             max_trials=self._trials_left(),
             earlier=Earlier(folder.models, folder.history.rows) if folder.resumed else None,
             warm_start=self.warm_start,
+            checker=self.checker,
             on_measured=self.journal.on_measured,
             measure=self.journal.measure,
         )
         self.states = self.rounds.states
         self.cost_model = self.rounds.cost_model
-        self.clock.reserve_s = reserve_s(self.states, self.reference)
+        self.clock.reserve_s = reserve_s(self.states, self.reference, self.checker)
         self.trials_at_start = sum(s.trials for s in self.states)
 
         def on_round(done: Round) -> None:
-            self.clock.reserve_s = reserve_s(self.states, self.reference)
+            self.clock.reserve_s = reserve_s(self.states, self.reference, self.checker)
             self._on_round(done)
 
         stopped_by = BudgetLoop(self.rounds, on_round=on_round).run()
         self.journal.end(stopped_by)
-        return "cannot write" if self.journal.failed is not None else stopped_by
+        if self.journal.failed is not None:
+            return "cannot write"
+        if getattr(self.runner, "gone", None) is not None:
+            return "fleet gone"
+        return stopped_by
+
+    def _report_fleet(self) -> dict[str, Any] | None:
+        if self.runner is self.local:
+            return None
+        return {
+            "tracker": self.options.tracker,
+            "device_key": self.options.device_key,
+            "devices": [asdict(device) for device in self.runner.devices()],
+            "warnings": self.runner.warnings(),
+        }
 
     def _trials_left(self) -> int | None:
         if self.options.trials is None:
@@ -285,24 +330,27 @@ class _Run:
         return sum(s.best_s * s.subgraph.weight for s in known if s.family == family) / total
 
     def _finish(self) -> Any:
+        from familyseer.export._manifest import remove_manifest
         from familyseer.run._finish import Finisher
 
-        self._enter("compiling")
         with self.clock.phase("finish"):
             finisher = Finisher(
                 self.fused,
                 self.target,
                 self.device,
                 self.reference,
-                self.runner.pool,
+                self.pool,
                 self.clock,
                 on_phase=self._enter,
+                checker=self.checker,
             )
+            remove_manifest(self.options.out)
             end = finisher.finish(self.subgraphs, self.database, self.options.out / "model.so")
             self.folder.save_models(self.cost_model)
         return end
 
     def _summarise(self, end: Any, stopped_by: str) -> dict[str, Any]:
+        from familyseer.export._manifest import write_manifest
         from familyseer.run._summary import summarise
 
         summary = summarise(
@@ -319,8 +367,15 @@ class _Run:
             elapsed_before_s=self.folder.used.elapsed_s,
             covered_at_s=self.covered_at_s,
             warm_start=self.warm_start.report() if self.warm_start else [],
+            fleet=self._report_fleet(),
         )
-        write_json(self.options.out / "summary.json", summary)
+        save_json(self.options.out / "summary.json", summary)
+        write_manifest(
+            self.options.out,
+            target=self.target,
+            versions=summary["versions"],
+            model_digest=self.model.digest,
+        )
         ended = self.journal.failed is None and stopped_by != "interrupt"
         self.folder.book(self.clock.elapsed_s(), self.rounds.trials, finished=ended)
         return summary

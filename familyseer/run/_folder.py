@@ -18,6 +18,7 @@ from typing import Any
 
 from familyseer.errors import UserError
 from familyseer.run._history import History
+from familyseer.safe_json import load_json, save_json
 
 log = logging.getLogger(__name__)
 
@@ -100,13 +101,10 @@ class RunFolder:
                     f"{self.out}: holds files that no run can continue; expected an empty folder"
                 )
             return None
-        try:
-            earlier = json.loads(self._state.read_text())
-            if not isinstance(earlier["digest"], str):
-                raise TypeError
-        except (ValueError, KeyError, TypeError, UnicodeDecodeError):
-            raise UserError(f"{self._state}: not the state of a tuning run") from None
-        return dict(earlier)
+        earlier = load_json(self._state, what="the state of a tuning run")
+        if not isinstance(earlier, dict) or not isinstance(earlier.get("digest"), str):
+            raise UserError(f"{self._state}: not the state of a tuning run")
+        return earlier
 
     def _refuse_strangers(self, earlier: dict[str, Any], mine: Identity, resume: bool) -> None:
         if earlier["digest"] != mine.digest:
@@ -146,7 +144,7 @@ class RunFolder:
             "unfinished_trials": 0 if finished else used.unfinished_trials + trials,
             "pid": os.getpid(),
         }
-        write_json(self._state, state)
+        save_json(self._state, state)
 
     def save_models(self, cost_model: Any) -> None:
         """Replaces the saved cost models, the old ones kept until the new ones are whole."""
@@ -236,18 +234,3 @@ def check_writable(out: Path) -> None:
             pass
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror}); expected a folder") from None
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "w") as file:
-            json.dump(value, file, indent=2)
-            file.write("\n")
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise

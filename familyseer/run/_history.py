@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
 import io
@@ -75,9 +76,10 @@ class History:
                 content = line.getvalue().encode()
                 if file.write(content) != len(content):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
-                os.fsync(file.fileno())
-            except OSError:
-                os.truncate(self.path, length)
+            except OSError as error:
+                error.filename = str(self.path)
+                with contextlib.suppress(OSError):
+                    os.truncate(self.path, length)
                 raise
 
 

@@ -1,7 +1,8 @@
 """What is written when a round ends, in an order in which a crash loses nothing.
 
-Records first, then the decisions and failures that refer to them, then the history, and last what
-the run has used. Whoever finds a line of a later file therefore finds what it tells of.
+Records and failures first, synced to the disk; then the decisions that refer to them, the history,
+and last what the run has used, which a power cut may cost their last lines. Whoever finds a line of
+a later file therefore finds what it tells of.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 # of the time
 SAVE_SHARE = 0.01
 LEAST_SAVE_EVERY_S = 30.0
+# how much of what a killed run has used may be forgotten
+BOOK_EVERY_S = 1.0
 
 
 class Journal:
@@ -59,6 +62,7 @@ class Journal:
         self._decisions = DecisionLog(folder.tuning)
         self._trial = len(database)
         self._saved_at, self._save_s = clock.now(), 0.0
+        self._booked_s = 0.0
         number = self._decisions.begin(header(options, folder, len(database)))
         if folder.resumed and folder.models.is_dir():
             # what the search starts from is part of what its decisions depend on
@@ -105,7 +109,9 @@ class Journal:
             self._failures.sync()
             self._decisions.round(self.measure.take(), *self.clock.take())
             self._folder.history.append(row)
-            self._folder.book(done.elapsed_s, done.trials)
+            if done.elapsed_s - self._booked_s >= BOOK_EVERY_S:
+                self._folder.book(done.elapsed_s, done.trials)
+                self._booked_s = done.elapsed_s
             self._save_now_and_then(cost_model)
         except OSError as error:
             self._give_up(error)

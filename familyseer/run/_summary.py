@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import platform
 from dataclasses import asdict
 from typing import Any
@@ -39,6 +40,11 @@ def output_specs(model: LoadedModel, outputs: list[Any] | None) -> list[dict[str
     ]
 
 
+def _finite(value: float | None) -> float | None:
+    """A number that JSON can hold."""
+    return value if value is not None and math.isfinite(value) else None
+
+
 def summarise(
     *,
     options: TuneOptions,
@@ -54,6 +60,7 @@ def summarise(
     elapsed_before_s: float,
     covered_at_s: float | None,
     warm_start: list[dict[str, Any]],
+    fleet: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """The contents of summary.json; times in the units that their names end with."""
     untuned_us = None if end.untuned_s is None else end.untuned_s * 1e6
@@ -82,12 +89,17 @@ def summarise(
         "untuned_us": untuned_us,
         "tuned_us": tuned_us,
         "speedup": untuned_us / tuned_us if untuned_us and tuned_us else None,
-        "max_abs_error": end.max_abs_error,
-        "max_rel_error": end.max_rel_error,
+        "max_abs_error": _finite(end.max_abs_error),
+        "max_rel_error": _finite(end.max_rel_error),
+        "max_rel_error_onnxruntime": _finite(end.max_rel_error_onnxruntime),
+        "onnxruntime": end.onnxruntime,
         "fell_back": end.fell_back,
+        "quarantined": end.quarantined,
+        "unchecked": end.unchecked,
         "stopped_by": stopped_by,
         "without": options.tactics.off(),
         "warm_start": warm_start,
+        "fleet": fleet,
         "phases_s": {name: round(spent, 3) for name, spent in clock.phases.items()},
         "inputs": [{**asdict(spec), "shape": list(spec.shape)} for spec in model.inputs],
         "outputs": output_specs(model, outputs),

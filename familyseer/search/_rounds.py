@@ -222,6 +222,8 @@ class Rounds:
             incumbent=state.incumbent,
             confirm=self.tactics.confirm,
             now=self.clock.live.now,
+            group=state.subgraph.key,
+            priority=sum(s.family == state.family and not s.exhausted for s in self.states) - 1.0,
         )
         self._build_times.add([m.build_s for m in done if not m.build_failed])
         phases = self.clock.phases

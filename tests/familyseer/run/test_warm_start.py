@@ -290,7 +290,7 @@ def test_what_cannot_be_used_is_left_out_with_a_warning_and_the_rest_is_taken(
 ) -> None:
     lines = [json.loads(line) for line in (copied / RECORDS).read_text().splitlines()]
     whole = len(WarmStart([copied], tmp_path / "out", cpu)._runs[0].best)
-    fast = [line[0] for line in lines if statistics.median(line[1][1]) < 1e9][0]
+    fast = next(line[0] for line in lines if statistics.median(line[1][1]) < 1e9)
     stranger = [fast, [*lines[0][1]]]
     stranger[1][1], stranger[1][2] = [1e-9], {"kind": "llvm", "mcpu": "core2", "num-cores": 64}
     (copied / RECORDS).write_text(

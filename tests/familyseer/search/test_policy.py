@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from familyseer.search._policy import (
-    estimated_latency_s,
     best_throughput,
+    estimated_latency_s,
     gain_per_second,
     sibling_to_foresee,
     steepest,

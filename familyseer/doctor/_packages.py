@@ -23,8 +23,7 @@ REQUIRED = {
     "numpy": "nothing can be run or measured",
     "onnx": "no ONNX model can be read",
     "onnxslim": "ONNX models cannot be cleaned up before import",
-    "pebble": "candidates cannot be built and run in guarded processes",
-    "psutil": "cores cannot be counted",
+    "psutil": "cores cannot be counted, nor workers be watched",
     "rich": "progress and tables cannot be shown on a terminal",
     "xgboost": "cost models cannot be trained",
 }

@@ -16,9 +16,12 @@ from familyseer.tvm_env import load_tvm
 
 log = logging.getLogger(__name__)
 
-# of a subgraph, records that a cost model is told of which it has not seen: each has to be
-# scheduled again, and a killed run must not spend its remaining time on that
+# of a subgraph, records that a cost model is told of which it has not seen, and of all subgraphs,
+# schedules that are made again for one purpose: each takes milliseconds, and a killed run must not
+# spend its remaining time on that
 _MOST_RELEARNT = 64
+_MOST_MADE_AGAIN = 2000
+_LEAST_EACH = 4
 
 
 def open_database(folder: Path) -> RecordBook:
@@ -60,19 +63,21 @@ def restore(
             cost_model.load(str(models))
         except ValueError as error:
             log.warning("the cost models of the earlier run are not used: %s", error)
+    each = max(_LEAST_EACH, _MOST_MADE_AGAIN // max(1, len(states)))
     for number, state in enumerate(states):
         mod = state.subgraph.mod
         if not database.has_workload(mod):
             continue
         workload = database.commit_workload(mod)
-        _restore_state(state, database, workload)
+        _restore_state(state, database, workload, min(each, ELITE))
         if contexts is not None:
-            _relearn(state, database, workload, cost_model, contexts[number])
+            most = min(each, _MOST_RELEARNT)
+            _relearn(state, database, workload, cost_model, contexts[number], most)
 
 
-def _restore_state(state: TaskState, database: RecordBook, workload: Any) -> None:
+def _restore_state(state: TaskState, database: RecordBook, workload: Any, most: int) -> None:
     tvm = load_tvm(intrinsics=True)
-    for record in database.get_top_k(workload, ELITE):
+    for record in database.get_top_k(workload, most):
         run_s = median_run_s(record.run_secs)
         if run_s >= FAILED_S:
             continue
@@ -85,7 +90,12 @@ def _restore_state(state: TaskState, database: RecordBook, workload: Any) -> Non
 
 
 def _relearn(
-    state: TaskState, database: RecordBook, workload: Any, cost_model: Any, context: Any
+    state: TaskState,
+    database: RecordBook,
+    workload: Any,
+    cost_model: Any,
+    context: Any,
+    most: int,
 ) -> None:
     """Tells the cost model of records that came after it was saved, a crash between."""
     known = [
@@ -100,7 +110,7 @@ def _relearn(
     # a candidate without features is no sample, so the numbers alone do not tell which are new
     seen = set(known)
     candidates, results = [], []
-    for record in database.latest(workload, min(unseen, _MOST_RELEARNT)):
+    for record in database.latest(workload, min(unseen, most)):
         seconds = [float(s) for s in record.run_secs or []]
         failed = not seconds or median_run_s(seconds) >= FAILED_S
         if not failed and median_run_s(seconds) in seen:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,14 @@ import numpy as np
 from costmodels.features import FEATURE_LENGTH, Batch
 from costmodels.learner import Learner
 from costmodels.store import save_learner
+from familyseer.decisions._log import DecisionLog, Told
 from familyseer.export._manifest import write_manifest
 from familyseer.families import families_json, form_families
 from familyseer.laboratory.tables import NetworkTable, Recorded, save_table
+from familyseer.options import TuneOptions
 from familyseer.records import FailureLog, RecordBook
+from familyseer.run._header import write_header
+from familyseer.run._history import History
 from familyseer.safe_json import save_json
 from familyseer.search._decisions import TILE, Slot
 from familyseer.subgraphs import Subgraph, subgraph_key
@@ -75,16 +80,33 @@ def make_files(folder: Path) -> None:
             log.add(subgraph="add", trial=factor, phase="run", reason="died", trace=trace)
     book.sync()
     log.sync()
+    _make_journal(folder)
     spec = {"name": "x", "shape": [8, 8], "dtype": "float32", "index_bound": None}
     summary = {"device": "cpu", "inputs": [spec], "outputs": [spec], "target": str(target)}
     save_json(folder / "summary.json", summary)
-    save_json(folder / "tuning" / "run.json", {"digest": "ab", "target": str(target)})
+    save_json(
+        folder / "tuning" / "run.json", {"model": "add", "digest": "ab", "target": str(target)}
+    )
     (folder / "model.so").write_bytes(b"\x7fELF")
     families = form_families(subgraphs, "op")
     save_json(folder / "families.json", families_json(families, subgraphs, "op"))
     write_manifest(folder, target=target, versions={"a": "1"}, model_digest="ab")
     save_learner(str(folder / "costmodels"), make_learner(), "0.27.0")
     save_table(make_table(), folder / "small.table.xz")
+
+
+def _make_journal(folder: Path) -> None:
+    """What a run of one round decided, and its history."""
+    history = History(folder / "history.csv")
+    history.append((1.5, 3, "add_8", "add", 2.5, 2.5))
+    used = SimpleNamespace(unfinished_trials=0)
+    run_folder = SimpleNamespace(history=history, resumed=False, used=used)
+    decisions = DecisionLog(folder / "tuning")
+    decisions.begin(write_header(TuneOptions(model="mlp", out=folder, trials=3), run_folder, 0))
+    told = Told("add_8", 3, (0, 1, 2), (None, "run", None), (0.1, 0.2, 0.3), (0.5, 0.25))
+    decisions.round([told], "nle", [1.0, 2.0, 3.0])
+    decisions.end("trials", "s", [0.0])
+    decisions.close()
 
 
 def _make_add(tvm: Any, rows: int) -> Any:

@@ -37,6 +37,8 @@ from _fuzz_files import make_files
 from _fuzz_inputs import Mutator
 
 from costmodels.store import _samples, load_learner
+from familyseer.decisions._log import FILE as DECISIONS
+from familyseer.decisions._log import DecisionLog, read_log
 from familyseer.errors import UserError
 from familyseer.export import _manifest, use
 from familyseer.families import load_families
@@ -51,6 +53,9 @@ from familyseer.records._files import (
     record_of,
 )
 from familyseer.run import _foreign
+from familyseer.run._folder import Identity, RunFolder
+from familyseer.run._header import read_header
+from familyseer.run._history import History, read_rows
 
 REFUSALS = (UserError, ValueError, RecordsError)
 # one input; generous, since a machine may be busy with other things
@@ -97,6 +102,26 @@ def _read_failures(folder: Path) -> None:
         raise AssertionError("the log lost what a reader found")
 
 
+def _read_state(folder: Path) -> None:
+    target = str(_foreign.read_target(folder))
+    RunFolder(folder, Identity("add", "ab", target), resume=True)
+
+
+def _read_decisions(folder: Path) -> None:
+    found = read_log(folder / "tuning")
+    for run in found:
+        read_header(run.header, folder)
+    DecisionLog(folder / "tuning").close()
+    if read_log(folder / "tuning") != found:
+        raise AssertionError("the log lost what a reader found")
+
+
+def _read_history(folder: Path) -> None:
+    found = read_rows(folder / "history.csv")
+    if len(History(folder / "history.csv").rows) > len(found):
+        raise AssertionError("a torn line counts as a round")
+
+
 def _npz_open(content: bytes) -> bytes:
     """Names, types, shapes and bytes of the arrays, without what packs them."""
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
@@ -130,7 +155,9 @@ def parsers(folder: Path) -> dict[str, Parser]:
         "workloads": Parser(f"tuning/{WORKLOADS}", _read_records),
         "records": Parser(f"tuning/{RECORDS}", _read_records),
         "failures": Parser("tuning/failures.jsonl", _read_failures),
-        "run": Parser("tuning/run.json", _foreign.read_target),
+        "run": Parser("tuning/run.json", _read_state),
+        "decisions": Parser(f"tuning/{DECISIONS}", _read_decisions),
+        "history": Parser("history.csv", _read_history),
         "summary": Parser("summary.json", use.read_summary),
         "manifest": Parser("manifest.json", _manifest.check_manifest),
         "families": Parser("families.json", lambda f: load_families(f / "families.json")),

@@ -78,7 +78,7 @@ class Watch:
 
 def make_records(subgraphs: list[Any], target: Any, folder: Path, records: int) -> None:
     """A database whose traces are the design spaces' own and whose times are drawn."""
-    from familyseer.decisions._tell import plain
+    from familyseer.records._book import plain
     from familyseer.search._proposals import new_context
     from familyseer.tvm_env import load_tvm
 

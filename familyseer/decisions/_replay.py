@@ -12,13 +12,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from familyseer.decisions._clocks import RetoldClock
 from familyseer.decisions._log import FILE, LoggedRun, Told, read_log
 from familyseer.decisions._tell import RetoldMeasure
 from familyseer.errors import UserError
-from familyseer.options import TuneOptions
+
+if TYPE_CHECKING:
+    from familyseer.run._header import Header
 
 _DATABASE = ("database_workload.json", "database_tuning_record.json")
 _EXPECTED = "expected what `familyseer tune` left in its OUT"
@@ -129,17 +131,16 @@ def replay(
 def _replay_one(
     out: Path, number: int, run: LoggedRun, on_round: Callable[[int], None]
 ) -> Replayed:
-    from familyseer.run._header import options_of
+    from familyseer.run._header import read_header
     from familyseer.run._summary import versions
 
     try:
-        options = options_of(run.header["options"], out)
-        records, made_with = int(run.header["records"]), dict(run.header["versions"])
-    except (KeyError, TypeError, ValueError) as error:
+        header = read_header(run.header, out)
+    except ValueError as error:
         raise UserError(f"{out / 'tuning' / FILE}: run {number}: {error}; {_EXPECTED}") from None
-    here = versions()
-    others = {n: f"{v} -> {here[n]}" for n, v in made_with.items() if n in here and here[n] != v}
-    feed = _Feed(run, _records(out / "tuning", records))
+    then, here = header.versions, versions()
+    others = {n: f"{then[n]} -> {here[n]}" for n in then if n in here and here[n] != then[n]}
+    feed = _Feed(run, _records(out / "tuning", header.records))
     done = [0, 0]
 
     def count(round_: Any) -> None:
@@ -149,7 +150,7 @@ def _replay_one(
 
     stopped_by, difference = run.stopped_by, None
     try:
-        again = _search_again(out, number, run, options, feed, count)
+        again = _search_again(out, number, header, feed, count)
         if again != stopped_by and stopped_by is not None:
             difference = f"it ends by {again}, and ended by {stopped_by}"
         elif not feed.used_up:
@@ -165,8 +166,7 @@ def _replay_one(
 def _search_again(
     out: Path,
     number: int,
-    run: LoggedRun,
-    options: TuneOptions,
+    header: Header,
     feed: _Feed,
     on_round: Callable[[Any], None],
 ) -> str:
@@ -183,6 +183,7 @@ def _search_again(
     def differ(text: str) -> None:
         raise _DifferError(text)
 
+    options = header.options
     target = resolve_target(options.target)
     model = load_model(options.model, input_shapes=options.input_shapes or None, seed=options.seed)
     subgraphs = extract_subgraphs(fuse(model.mod, target), target)
@@ -192,15 +193,15 @@ def _search_again(
             options.warm_start, out, target, any_target=options.warm_start_any_target
         )
     earlier = None
-    if run.header["resumed"]:
-        rows = read_rows(out / "history.csv")[: int(run.header["rows"])]
+    if header.resumed:
+        rows = read_rows(out / "history.csv")[: header.rows]
         earlier = Earlier(out / "tuning" / f"costmodels-{number}", rows)
     trials = options.trials
     if trials is not None:
-        trials = max(0, trials - int(run.header["unfinished_trials"]))
+        trials = max(0, trials - header.unfinished_trials)
     with ExitStack() as stack:
         before = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="familyseer-replay-")))
-        _copy_records(out / "tuning", before, int(run.header["records"]))
+        _copy_records(out / "tuning", before, header.records)
         database = open_database(before)
         stack.callback(database.close)
         rounds = make_rounds(

@@ -8,6 +8,7 @@ from typing import Any
 
 from familyseer.decisions._log import Told
 from familyseer.measure._measure import Measured, measure, median_run_s
+from familyseer.records._book import plain
 from familyseer.tvm_env import load_tvm
 
 ms = load_tvm().s_tir.meta_schedule
@@ -134,16 +135,3 @@ def _measured(
 def same_trace(trace: Any, recorded: Any) -> bool:
     """Whether a trace is the recorded one, given as the JSON of its record."""
     return bool(plain(trace.as_json()) == recorded)
-
-
-def plain(value: Any) -> Any:
-    """TVM's JSON values as Python's."""
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, (bool, int, float)) or value is None:
-        return value
-    if hasattr(value, "items"):
-        return {str(key): plain(item) for key, item in value.items()}
-    if hasattr(value, "__iter__"):
-        return [plain(item) for item in value]
-    return getattr(value, "value", value)

@@ -113,7 +113,7 @@ class RecordBook(_PyDatabase):
         """Adds a record; it is durable after the next `sync`."""
         index = self._index(record.workload, commit=True)
         assert index is not None
-        parts = _plain(_record_as_json(record))
+        parts = plain(_record_as_json(record))
         seconds = [float(s) for s in parts[1] or []]
         # TVM's reader knows no infinity
         seconds = [s if math.isfinite(s) else _FAILED_RUN_S for s in seconds]
@@ -267,7 +267,7 @@ class RecordBook(_PyDatabase):
             return None
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """TVM's containers as JSON's, as MetaSchedule's own writer has them (``JSONDumps``)."""
     if value is None or isinstance(value, (bool, int, float)):
         return value
@@ -279,8 +279,8 @@ def _plain(value: Any) -> Any:
         return tvm.ir.save_json(value)
     if hasattr(value, "items"):
         # in one order, as that writer has them
-        return {str(key): _plain(value[key]) for key in sorted(value.keys())}
-    return [_plain(part) for part in value]
+        return {str(key): plain(value[key]) for key in sorted(value.keys())}
+    return [plain(part) for part in value]
 
 
 def _dumps(value: Any) -> bytes:

@@ -8,7 +8,7 @@ import errno
 import io
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,10 +88,12 @@ def read_rows(path: Path) -> list[Row]:
     return list(_rows(path.read_bytes())) if path.exists() else []
 
 
-def _rows(content: bytes) -> Iterable[Row]:
+def _rows(content: bytes) -> Iterator[Row]:
     """The rounds that a history tells of; lines that are none are left out."""
-    for cells in csv.DictReader(io.StringIO(content.decode(errors="replace"))):
+    for line in content.decode(errors="replace").split("\n"):
         try:
+            # line by line: one that is damaged must not take the rest with it
+            cells = dict(zip(HISTORY_COLUMNS, next(csv.reader([line.strip("\r")])), strict=True))
             best = cells["best_us"]
             row = Row(
                 float(cells["elapsed_s"]),
@@ -99,7 +101,7 @@ def _rows(content: bytes) -> Iterable[Row]:
                 cells["subgraph"],
                 float(best) if best else None,
             )
-        except (KeyError, TypeError, ValueError):
+        except (csv.Error, StopIteration, ValueError):
             continue
         if math.isfinite(row.elapsed_s):
             yield row

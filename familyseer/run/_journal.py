@@ -14,11 +14,12 @@ from typing import Any
 
 from familyseer.decisions._clocks import LoggedClock
 from familyseer.decisions._log import DecisionLog
-from familyseer.decisions._tell import LoggedMeasure, plain
+from familyseer.decisions._tell import LoggedMeasure
 from familyseer.options import TuneOptions
 from familyseer.records import FailureLog
+from familyseer.records._book import plain
 from familyseer.run._folder import RunFolder
-from familyseer.run._header import header
+from familyseer.run._header import write_header
 from familyseer.search import Clock, TaskState
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ class Journal:
         self._trial = len(database)
         self._saved_at, self._save_s = clock.now(), 0.0
         self._booked_s = 0.0
-        number = self._decisions.begin(header(options, folder, len(database)))
+        number = self._decisions.begin(write_header(options, folder, len(database)))
         if folder.resumed and folder.models.is_dir():
             # what the search starts from is part of what its decisions depend on
             kept = folder.tuning / f"costmodels-{number}"

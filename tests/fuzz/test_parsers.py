@@ -25,8 +25,8 @@ settings.register_profile(
 settings.load_profile("short")
 
 PARSERS = (
-    "workloads", "records", "failures", "run", "summary", "manifest", "families", "cost models",
-    "samples", "packed samples", "tables", "packed tables",
+    "workloads", "records", "failures", "run", "decisions", "history", "summary", "manifest",
+    "families", "cost models", "samples", "packed samples", "tables", "packed tables",
 )  # fmt: skip
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 VALUES = st.recursive(

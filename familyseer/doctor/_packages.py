@@ -28,6 +28,7 @@ REQUIRED = {
     "xgboost": "cost models cannot be trained",
 }
 OPTIONAL = {
+    "onnxruntime": "libraries of ONNX models are compared with the untuned ones alone",
     "torch": ".pt2 models cannot be read; .onnx files and built-in models can",
     "tornado": "candidates cannot be measured on other machines over RPC",
 }

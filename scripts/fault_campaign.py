@@ -3,8 +3,8 @@
     python scripts/fault_campaign.py --kills 100
 
 A run is started, killed with SIGKILL somewhere in a phase drawn by chance, inspected, and resumed;
-after some kills it is resumed to its end. Every second kill hits one of the run's worker processes
-instead, which the run must survive. Lost means: a record that a finished round had committed is
+after some kills it is resumed to its end. Every fourth kill, about, hits one of the run's worker
+processes instead, which the run must survive. Lost means: a record that a finished round had committed is
 gone or changed, or MetaSchedule's own database cannot read the files. Exits with code 1 if anything
 was lost, or a resumed run did not complete. Writes ``benchmarks/results/fault-campaign.json``.
 """
@@ -38,6 +38,8 @@ PHASES = ("start", "loading", "untuned", "first pass", "tuning", "compiling", "c
 RECORDS = Path("tuning") / "database_tuning_record.json"
 WORKLOADS = Path("tuning") / "database_workload.json"
 PATIENCE_S = 900.0
+# of the kills, those that hit a worker
+WORKER_SHARE = 0.25
 # what a phase may last before its kill, until a whole run has told
 FIRST_GUESS_S = 2.0
 
@@ -151,27 +153,29 @@ class Campaign:
             phase = self.chance.choice(PHASES)
             if run.reaches(phase):
                 time.sleep(self.chance.uniform(0.0, self.lengths_s[phase]))
-            if turn % 2 and run.process.poll() is None and (workers := run.family()):
+            workers = run.family() if self.chance.random() < WORKER_SHARE else []
+            if workers:
+                # whatever a lost worker was doing, the run itself goes on to its end
                 self._kill_worker(run, self.chance.choice(workers))
-                self._expect(run.wait() == 0, out, f"a lost worker ended the run: {run.lines[-1:]}")
-                known = self._inspect(out, known)
-                return
-            if run.process.poll() is None:
+                self._ends_well(run, out, resumed=turn > 0)
+            elif run.process.poll() is None:
                 self.tally.kills[run.phase()] += 1
                 run.process.send_signal(signal.SIGKILL)
                 run.wait()
                 self._expect(_all_gone(run), out, "processes outlived their run")
             known = self._inspect(out, known)
-        last = Run(self.model, out, self.trials, seed)
-        self.tally.resumed += 1
-        if last.wait() == 0 and (out / "model.so").is_file():
-            self.tally.completed += 1
-            self.lengths_s.update({p: s for p, s in last.lengths_s().items() if p in PHASES})
-        else:
-            self.tally.faults.append(f"{out.name}: did not complete: {last.lines[-1:]}")
+        self._ends_well(Run(self.model, out, self.trials, seed), out, resumed=True)
         known = self._inspect(out, known)
         self._expect(_readable(out) == known.count(b"\n"), out, "MetaSchedule reads fewer records")
         self.tally.records += known.count(b"\n")
+
+    def _ends_well(self, run: Run, out: Path, *, resumed: bool) -> None:
+        self.tally.resumed += resumed
+        if run.wait() == 0 and (out / "model.so").is_file():
+            self.tally.completed += resumed
+            self.lengths_s.update({p: s for p, s in run.lengths_s().items() if p in PHASES})
+        else:
+            self.tally.faults.append(f"{out.name}: did not complete: {run.lines[-1:]}")
 
     def _kill_worker(self, run: Run, worker: psutil.Process) -> None:
         try:

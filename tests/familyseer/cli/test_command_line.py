@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from familyseer.cli.main import main
 
-COMMANDS = ["tune", "families", "models", "run", "bench", "compare", "doctor"]
+COMMANDS = ["tune", "families", "models", "run", "bench", "replay", "compare", "doctor"]
 HEAVY = {"tvm", "tvm_ffi", "numpy", "onnx", "rich", "networkx", "matplotlib", "xgboost", "psutil"}
 
 

@@ -4,9 +4,10 @@
 
 A run is started, killed with SIGKILL somewhere in a phase drawn by chance, inspected, and resumed;
 after some kills it is resumed to its end. Every fourth kill, about, hits one of the run's worker
-processes instead, which the run must survive. Lost means: a record that a finished round had committed is
-gone or changed, or MetaSchedule's own database cannot read the files. Exits with code 1 if anything
-was lost, or a resumed run did not complete. Writes ``benchmarks/results/fault-campaign.json``.
+processes instead, which the run must survive. Lost means: a record that a finished round had
+committed is gone or changed, or MetaSchedule's own database cannot read the files. Exits with code
+1 if anything was lost, or a resumed run did not complete. Writes
+``benchmarks/results/fault-campaign.json``.
 """
 
 from __future__ import annotations

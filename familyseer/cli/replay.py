@@ -16,7 +16,7 @@ from familyseer.cli import _options as options
 @options.out_argument
 @options.json_option
 def command(out: Path, as_json: bool) -> int:
-    """Make the decisions of the runs in OUT again, and say where they differ.
+    """Make a run's decisions again and say where they differ.
 
     Nothing is built or measured: the search is given the seed, the measured times and the clock of
     each run. Exits with code 1 if a decision comes out otherwise.

@@ -6,8 +6,9 @@ registers the Relax pipeline ``"familyseer"``, at once if TVM is loaded and else
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from familyseer._lazy import lazily
 from familyseer._pipeline_hook import register_pipeline_when_tvm_loads
 
 if TYPE_CHECKING:
@@ -18,20 +19,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["FamilyTaskScheduler", "WarmBuilder", "WarmRunner", "__version__", "tune_relax"]
 
-_HOMES = {
-    "FamilyTaskScheduler": "familyseer.search",
-    "WarmBuilder": "familyseer.measure",
-    "WarmRunner": "familyseer.measure",
-    "tune_relax": "familyseer._hook",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(_HOMES[name]), name)
+__getattr__ = lazily(
+    __name__,
+    {
+        "FamilyTaskScheduler": "familyseer.search",
+        "WarmBuilder": "familyseer.measure",
+        "WarmRunner": "familyseer.measure",
+        "tune_relax": "familyseer._hook",
+    },
+)
 
 
 register_pipeline_when_tvm_loads()

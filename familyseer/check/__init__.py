@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from familyseer._lazy import lazily
 
 if TYPE_CHECKING:
     from familyseer.check._checker import Checker
@@ -10,12 +12,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Checker", "Verdict"]
 
-_HOMES = {"Checker": "_checker", "Verdict": "_verdict"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = lazily(
+    __name__,
+    {
+        "Checker": "._checker",
+        "Verdict": "._verdict",
+    },
+)

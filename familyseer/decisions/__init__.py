@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from familyseer._lazy import lazily
 
 if TYPE_CHECKING:
     from familyseer.decisions._replay import Replayed, replay
 
 __all__ = ["Replayed", "replay"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from familyseer.decisions import _replay
-
-    return getattr(_replay, name)
+__getattr__ = lazily(__name__, {"Replayed": "._replay", "replay": "._replay"})

@@ -7,8 +7,9 @@ devices apart.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from familyseer._lazy import lazily
 from familyseer.fleet._address import parse_tracker
 
 if TYPE_CHECKING:
@@ -19,17 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = ["FleetGoneError", "FleetRunner", "check_fleet", "check_target", "parse_tracker"]
 
-_HOMES = {
-    "FleetGoneError": "_errors",
-    "FleetRunner": "_runner",
-    "check_fleet": "_tracker",
-    "check_target": "_target",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = lazily(
+    __name__,
+    {
+        "FleetGoneError": "._errors",
+        "FleetRunner": "._runner",
+        "check_fleet": "._tracker",
+        "check_target": "._target",
+    },
+)

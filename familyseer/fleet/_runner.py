@@ -19,13 +19,13 @@ from familyseer.fleet._tracker import check_fleet
 from familyseer.measure._failures import describe_failure
 from familyseer.measure._jobs import RunPlan, hashable_args_info
 from familyseer.measure._measure import OutOfTimeError, await_future
+from familyseer.measure._runner import start_all
 from familyseer.tvm_env import load_tvm
 
 tvm = load_tvm()
 ms = tvm.s_tir.meta_schedule
 # named for the type checker, which cannot follow TVM's modules
 _PyRunner: Any = ms.runner.PyRunner
-_PyRunnerFuture: Any = ms.runner.PyRunnerFuture
 
 
 @tvm.ir.utils.derived_object
@@ -150,12 +150,7 @@ class FleetRunner(_PyRunner):
 
     def run(self, runner_inputs: list[Any]) -> list[Any]:
         """Starts all inputs and gives a future for each, as MetaSchedule's runners do."""
-        return [
-            _RunnerFuture(
-                self, self.start(str(one.artifact_path), str(one.device_type), one.args_info)
-            )
-            for one in runner_inputs
-        ]
+        return start_all(self, runner_inputs)
 
     def devices(self) -> list[DeviceStatus]:
         """What is known of every device that was used, by name."""
@@ -173,17 +168,3 @@ class FleetRunner(_PyRunner):
 def _likely_group(args_info: tuple[Any, ...]) -> tuple[Any, ...]:
     # element counts and not shapes: a schedule may change the layout of its weights
     return tuple((kind, dtype, math.prod(shape)) for kind, dtype, shape in args_info)
-
-
-@tvm.ir.utils.derived_object
-class _RunnerFuture(_PyRunnerFuture):
-    def __init__(self, runner: FleetRunner, future: Future[Any]) -> None:
-        super().__init__()
-        self.runner = runner
-        self.future = future
-
-    def done(self) -> bool:
-        return self.future.done()
-
-    def result(self) -> Any:
-        return self.runner.finish(self.future)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from familyseer.measure._jobs import RunPlan
+from familyseer.measure._jobs import RunPlan, make_arguments, time_kernel
 from familyseer.tvm_env import load_tvm
 
 
@@ -110,23 +110,14 @@ def _alive(session: _Session) -> bool:
 
 
 def _time(session: _Session, artifact: Artifact, plan: RunPlan) -> list[float]:
-    """`familyseer.measure._jobs.run_candidate`, step by step, on the device."""
+    """As `familyseer.measure._jobs.run_candidate`, on the device."""
     remote = session.remote
     name = uuid.uuid4().hex + os.path.splitext(artifact.path)[1]
     remote.upload(artifact.path, name)
     try:
         lib = remote.load_module(name)
         device = remote.device(artifact.device_type, 0)
-        args = _arguments(session, device, artifact.args_info)
-        lib["main"](*args)
-        device.sync()
-        once = lib.time_evaluator("main", device, number=1, repeat=2)
-        first = min(float(t) for t in once(*args).results)
-        if plan.cutoff_s is not None and first > plan.margin * plan.cutoff_s:
-            return [first]
-        number = max(1, int(plan.repeat_ms * 1e-3 / max(first, 1e-9)))
-        full = lib.time_evaluator("main", device, number=number, repeat=plan.repeats)
-        return [float(t) for t in full(*args).results]
+        return time_kernel(lib, device, _arguments(session, device, artifact.args_info), plan)
     finally:
         # a lost session has taken the file with it
         with contextlib.suppress(Exception):
@@ -134,28 +125,12 @@ def _time(session: _Session, artifact: Artifact, plan: RunPlan) -> list[float]:
 
 
 def _arguments(session: _Session, device: Any, args_info: tuple[Any, ...]) -> list[Any]:
-    """Tensors on the device for a subgraph's buffers, kept for its next candidate.
-
-    Filled as those of local runs are: integers with 0 and 1, which are valid indices.
-    """
+    """Tensors on the device for a subgraph's buffers, kept for its next candidate."""
     if args_info in session.arguments:
         return session.arguments[args_info]
-    import numpy as np
-
     # one subgraph's at a time: a device may have little memory
     session.arguments.clear()
-    tvm = load_tvm()
     fill = session.remote.get_function("tvm.contrib.random.random_fill_for_measure")
-    rng = np.random.default_rng(0)
-    made = []
-    for kind, dtype, shape in args_info:
-        if kind != "TENSOR":
-            raise NotImplementedError(f"argument of kind {kind}: only tensors can be made")
-        tensor = tvm.runtime.empty(tuple(shape), dtype, device)
-        if "int" in dtype or dtype == "bool":
-            tensor.copyfrom(rng.integers(0, 2, size=tuple(shape)).astype(dtype))
-        else:
-            fill(tensor)
-        made.append(tensor)
+    made = make_arguments(device, args_info, fill)
     session.arguments[args_info] = made
     return made

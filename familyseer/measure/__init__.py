@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from familyseer._lazy import lazily
 
 if TYPE_CHECKING:
     from familyseer.measure._builder import WarmBuilder
@@ -11,12 +13,11 @@ if TYPE_CHECKING:
 
 __all__ = ["WarmBuilder", "WarmRunner", "WorkerPool"]
 
-_HOMES = {"WarmBuilder": "_builder", "WarmRunner": "_runner", "WorkerPool": "_workers"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = lazily(
+    __name__,
+    {
+        "WarmBuilder": "._builder",
+        "WarmRunner": "._runner",
+        "WorkerPool": "._workers",
+    },
+)

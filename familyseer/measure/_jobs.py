@@ -98,9 +98,12 @@ def run_candidate(
     tvm = load_tvm()
     lib = tvm.runtime.load_module(path)
     device = tvm.runtime.device(device_type, 0)
-    args = _arguments(device_type, args_info)
-    entry = lib["main"]
-    entry(*args)  # loads code, starts the thread pool, touches memory
+    return time_kernel(lib, device, _arguments(device_type, args_info), plan)
+
+
+def time_kernel(lib: Any, device: Any, args: list[Any], plan: RunPlan) -> list[float]:
+    """Times the ``main`` of a loaded library, here or over RPC, as its plan says."""
+    lib["main"](*args)  # loads code, starts the thread pool, touches memory
     device.sync()
     once = lib.time_evaluator("main", device, number=1, repeat=2)
     first = min(float(t) for t in once(*args).results)
@@ -113,17 +116,27 @@ def run_candidate(
 
 @lru_cache(maxsize=2)
 def _arguments(device_type: str, args_info: tuple[Any, ...]) -> list[Any]:
-    """Random tensors for a subgraph's buffers, kept for its next candidate.
+    """Random tensors for a subgraph's buffers, kept for its next candidate."""
+    tvm = load_tvm()
+    fill = tvm.get_global_func("tvm.contrib.random.random_fill_for_measure", allow_missing=True)
+    return make_arguments(tvm.runtime.device(device_type, 0), args_info, fill)
+
+
+def make_arguments(device: Any, args_info: tuple[Any, ...], fill: Any) -> list[Any]:
+    """Random tensors on a device for a subgraph's buffers.
 
     Integers are 0 or 1: they are often indices, and an index outside its table would crash a
     candidate that is not at fault.
+
+    Parameters
+    ----------
+    fill
+        TVM's function on the device that fills a tensor, None to send numbers there.
     """
     import numpy as np
 
     tvm = load_tvm()
-    device = tvm.runtime.device(device_type, 0)
     rng = np.random.default_rng(0)
-    fill = tvm.get_global_func("tvm.contrib.random.random_fill_for_measure", allow_missing=True)
     made = []
     for kind, dtype, shape in args_info:
         if kind != "TENSOR":

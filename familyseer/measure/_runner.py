@@ -83,21 +83,26 @@ class WarmRunner(_PyRunner):
 
     def run(self, runner_inputs: list[Any]) -> list[Any]:
         """Starts all inputs and gives a future for each, as MetaSchedule's runners do."""
-        return [
-            _RunnerFuture(
-                self, self.start(str(one.artifact_path), str(one.device_type), one.args_info)
-            )
-            for one in runner_inputs
-        ]
+        return start_all(self, runner_inputs)
 
     def close(self) -> None:
         """Stops the process."""
         self.pool.close()
 
 
+def start_all(runner: Any, runner_inputs: list[Any]) -> list[Any]:
+    """Starts all inputs with a runner's `start`; the futures are MetaSchedule's."""
+    return [
+        _RunnerFuture(
+            runner, runner.start(str(one.artifact_path), str(one.device_type), one.args_info)
+        )
+        for one in runner_inputs
+    ]
+
+
 @tvm.ir.utils.derived_object
 class _RunnerFuture(_PyRunnerFuture):
-    def __init__(self, runner: WarmRunner, future: Future[Any]) -> None:
+    def __init__(self, runner: Any, future: Future[Any]) -> None:
         super().__init__()
         self.runner = runner
         self.future = future

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from familyseer._lazy import lazily
 from familyseer.records._failures import Failure, FailureLog, read_failures
 from familyseer.records._journal import RecordsError
 
@@ -12,11 +13,4 @@ if TYPE_CHECKING:
 
 __all__ = ["Failure", "FailureLog", "RecordBook", "RecordsError", "read_failures"]
 
-
-def __getattr__(name: str) -> Any:
-    # the one part that needs TVM
-    if name != "RecordBook":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from familyseer.records._book import RecordBook
-
-    return RecordBook
+__getattr__ = lazily(__name__, {"RecordBook": "._book"})

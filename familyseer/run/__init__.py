@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from familyseer._lazy import lazily
 from familyseer.run._history import HISTORY_COLUMNS
 from familyseer.run._summary import versions
 
@@ -12,10 +13,4 @@ if TYPE_CHECKING:
 
 __all__ = ["HISTORY_COLUMNS", "tune", "versions"]
 
-
-def __getattr__(name: str) -> Any:
-    if name != "tune":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from familyseer.run._driver import tune
-
-    return tune
+__getattr__ = lazily(__name__, {"tune": "._driver"})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from familyseer._lazy import lazily
 from familyseer.search._clock import Clock
 from familyseer.search._task import TaskState
 
@@ -14,17 +15,12 @@ if TYPE_CHECKING:
 
 __all__ = ["BudgetLoop", "Clock", "FamilyTaskScheduler", "Round", "Rounds", "TaskState"]
 
-_HOMES = {
-    "BudgetLoop": "_loop",
-    "Round": "_loop",
-    "Rounds": "_rounds",
-    "FamilyTaskScheduler": "_scheduler",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = lazily(
+    __name__,
+    {
+        "BudgetLoop": "._loop",
+        "Round": "._loop",
+        "Rounds": "._rounds",
+        "FamilyTaskScheduler": "._scheduler",
+    },
+)

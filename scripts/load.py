@@ -6,7 +6,8 @@ A synthetic network of so many unlike dense layers is cut and formed into famili
 many records is made for it (real traces of its design spaces, drawn times), opened and resumed, and
 some rounds are planned and carried out on an emulated machine. The same is done at a quarter and at
 half the size, so that the growth of each figure shows: `growth` is how many times more the full
-size takes than the quarter, where 4 is linear. Writes ``benchmarks/results/load.json``.
+size takes than the quarter, where 4 is linear. Seconds are of the processor. Writes
+``benchmarks/results/load.json``.
 """
 
 from __future__ import annotations
@@ -61,19 +62,19 @@ def synthetic_model(subgraphs: int) -> Any:
 
 
 class Watch:
-    """Seconds of each step, and the most memory so far."""
+    """Processor seconds of each step, and the most memory so far."""
 
     def __init__(self) -> None:
         self.figures: dict[str, float] = {}
-        self._since = time.perf_counter()
+        self._since = time.process_time()
 
     def lap(self, name: str, divisor: float = 1.0) -> None:
         """Books the time since the last lap."""
-        now = time.perf_counter()
+        now = time.process_time()
         self.figures[f"{name}_s"] = (now - self._since) / divisor
         peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         self.figures[f"{name}_peak_mib"] = peak_kib / 1024
-        self._since = time.perf_counter()
+        self._since = time.process_time()
 
 
 def make_records(subgraphs: list[Any], target: Any, folder: Path, records: int) -> None:

@@ -48,20 +48,24 @@ def write_header(options: TuneOptions, folder: Any, records: int) -> dict[str, A
     """
     from familyseer.run._summary import versions
 
-    asked = {name: _plain(value) for name, value in asdict(options).items()}
-    asked["tactics"] = options.tactics.off()
-    if Path(options.model).is_file():
-        # a replay may be asked for from another folder
-        asked["model"] = str(Path(options.model).resolve())
-    asked["warm_start"] = [str(Path(p).resolve()) for p in options.warm_start]
     return {
-        "options": asked,
+        "options": plain_options(options),
         "records": records,
         "rows": len(folder.history.rows),
         "resumed": folder.resumed,
         "unfinished_trials": folder.used.unfinished_trials,
         "versions": versions(),
     }
+
+
+def plain_options(options: TuneOptions) -> dict[str, Any]:
+    """What was asked for, as JSON; paths do not depend on where it is read."""
+    asked = {name: _plain(value) for name, value in asdict(options).items()}
+    asked["tactics"] = options.tactics.off()
+    if Path(options.model).is_file():
+        asked["model"] = str(Path(options.model).resolve())
+    asked["warm_start"] = [str(Path(p).resolve()) for p in options.warm_start]
+    return asked
 
 
 def read_header(value: Mapping[str, Any], out: Path) -> Header:

@@ -11,6 +11,7 @@ from typing import Any
 from familyseer.models import LoadedModel
 from familyseer.options import TuneOptions
 from familyseer.run._finish import Finished
+from familyseer.run._header import plain_options
 from familyseer.search import Clock, TaskState
 
 _PACKAGES = ("familyseer", "apache-tvm", "apache-tvm-ffi", "xgboost", "numpy", "onnx")
@@ -74,6 +75,8 @@ def summarise(
         "device": device,
         "versions": versions(),
         "seed": options.seed,
+        # with the decision log and the records, all that `familyseer replay` needs
+        "options": plain_options(options),
         "families": options.families,
         "budget_s": options.budget_s,
         "trial_limit": options.trials,

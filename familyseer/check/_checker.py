@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +170,15 @@ class Checker:
         return self.check(
             subgraph, schedule, artifact, lambda: min(until - self._now(), time_left())
         )
+
+    def found_right(self) -> list[tuple[str, str]]:
+        """Structural hashes of subgraphs, and of schedules of them that were found right."""
+        return [key for key, verdict in self._verdicts.items() if verdict.right]
+
+    def trust(self, found: Iterable[tuple[str, str]]) -> None:
+        """Takes over what an earlier run in the same folder has `found_right`."""
+        for key in found:
+            self._verdicts.setdefault(key, Verdict("right"))
 
     def settled(self, subgraph: Subgraph) -> bool:
         """Whether the subgraph's latest best schedule was found right."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -21,9 +22,9 @@ def command(out: Path, as_json: bool) -> int:
     Nothing is built or measured: the search is given the seed, the measured times and the clock of
     each run. Exits with code 1 if a decision comes out otherwise.
     """
-    from familyseer.cli._output import print_json, results_only
+    from familyseer.cli._output import native_messages_to, print_json, results_only
 
-    with results_only():
+    with native_messages_to(Path(os.devnull)), results_only():
         from familyseer.decisions import replay
 
         replayed = replay(out, _show if sys.stderr.isatty() else lambda _run, _round: None)

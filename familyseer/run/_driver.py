@@ -185,6 +185,7 @@ class _Run:
             quarantine=self.options.out / "quarantine",
         )
         self.stack.callback(self.checker.close)
+        self.checker.trust(self.folder.read_checked())
         self.reference = make_reference(
             self.model,
             self.fused,
@@ -241,7 +242,7 @@ class _Run:
 
         folder, options = self.folder, self.options
         self.database = open_database(folder.tuning)
-        self.journal = Journal(options, folder, self.database, self.clock)
+        self.journal = Journal(options, folder, self.database, self.clock, self.checker)
         self.stack.callback(self.journal.close)
         self._enter("first pass")
         self.rounds = make_rounds(
@@ -347,6 +348,7 @@ class _Run:
             remove_manifest(self.options.out)
             end = finisher.finish(self.subgraphs, self.database, self.options.out / "model.so")
             self.folder.save_models(self.cost_model)
+            self.folder.save_checked(self.checker.found_right())
         return end
 
     def _summarise(self, end: Any, stopped_by: str) -> dict[str, Any]:

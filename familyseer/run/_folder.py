@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,7 @@ class RunFolder:
         self.tuning = out / "tuning"
         self.models = out / "costmodels"
         self._state = out / _STATE
+        self._checked = self.tuning / "checked.json"
         check_writable(out)
         earlier = self._earlier()
         self.resumed = earlier is not None
@@ -156,6 +157,27 @@ class RunFolder:
             self.models.rename(old)
         new.rename(self.models)
         shutil.rmtree(old, ignore_errors=True)
+
+    def save_checked(self, found: Iterable[tuple[str, str]]) -> None:
+        """Notes which schedules were found right, so that a resumed run need not check them again.
+
+        Parameters
+        ----------
+        found
+            As `familyseer.check.Checker.found_right` gives it.
+        """
+        save_json(self._checked, sorted(found))
+
+    def read_checked(self) -> list[tuple[str, str]]:
+        """What `save_checked` noted; nothing where it cannot be read, which costs time alone."""
+        if not self._checked.exists():
+            return []
+        try:
+            pairs = load_json(self._checked, what="the checked schedules of a tuning run")
+            return [(str(subgraph), str(schedule)) for subgraph, schedule in pairs]
+        except (UserError, TypeError, ValueError) as error:
+            log.warning("schedules are checked again: %s", error)
+            return []
 
     def _clear_half_made(self) -> None:
         old = self.out / ".costmodels-old"

@@ -12,6 +12,7 @@ import shutil
 import time
 from typing import Any
 
+from familyseer.check import Checker
 from familyseer.decisions._clocks import LoggedClock
 from familyseer.decisions._log import DecisionLog
 from familyseer.decisions._tell import LoggedMeasure
@@ -39,6 +40,8 @@ class Journal:
     ----------
     database
         The `familyseer.records.RecordBook` of the run.
+    checker
+        Knows which schedules were found right.
     clock
         The run's clock, which is stopped when nothing can be written any more.
 
@@ -51,7 +54,12 @@ class Journal:
     """
 
     def __init__(
-        self, options: TuneOptions, folder: RunFolder, database: Any, clock: Clock
+        self,
+        options: TuneOptions,
+        folder: RunFolder,
+        database: Any,
+        clock: Clock,
+        checker: Checker,
     ) -> None:
         self.clock = LoggedClock(clock)
         self.measure = LoggedMeasure()
@@ -59,6 +67,7 @@ class Journal:
         self._live = clock
         self._folder = folder
         self._database = database
+        self._checker = checker
         self._failures = FailureLog(folder.tuning / "failures.jsonl")
         self._decisions = DecisionLog(folder.tuning)
         self._trial = len(database)
@@ -140,5 +149,6 @@ class Journal:
         if began - self._saved_at < max(LEAST_SAVE_EVERY_S, self._save_s / SAVE_SHARE):
             return
         self._folder.save_models(cost_model)
+        self._folder.save_checked(self._checker.found_right())
         self._saved_at = time.monotonic()
         self._save_s = self._saved_at - began

@@ -231,6 +231,22 @@ def test_a_schedule_is_run_once(checker: Checker, monkeypatch: pytest.MonkeyPatc
     assert checker.check(subgraph, planted.keeps_sums_in(subgraph.mod, "float16")) is first
 
 
+def test_what_an_earlier_run_found_right_is_not_run_again_and_what_was_wrong_is(
+    cpu: Any, pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subgraph = planted.subgraph_of(planted.matmul(16, 16, 64))
+    right, wrong = sampled(subgraph, cpu, 1), planted.keeps_sums_in(subgraph.mod, "float16")
+    with Checker(cpu, "cpu", pool) as earlier:
+        assert earlier.check(subgraph, right).right
+        assert earlier.check(subgraph, wrong).wrong
+        known = earlier.found_right()
+    with Checker(cpu, "cpu", pool) as resumed:
+        resumed.trust(known)
+        assert resumed.check(subgraph, wrong).wrong
+        monkeypatch.setattr(pool, "submit", lambda *_a, **_k: pytest.fail("run again"))
+        assert resumed.check(subgraph, right).right
+
+
 def test_a_trace_of_another_subgraph_is_wrong(checker: Checker) -> None:
     trace = planted.keeps_sums_in(planted.matmul(16, 16, 64), "float16").trace
     verdict = checker.check(planted.subgraph_of(softmax()), trace)

@@ -17,7 +17,7 @@ import pytest
 from familyseer.errors import UserError
 from familyseer.options import TuneOptions
 from familyseer.run import tune
-from familyseer.run._folder import check_writable, hold
+from familyseer.run._folder import Identity, RunFolder, check_writable, hold
 
 RECORDS = Path("tuning") / "database_tuning_record.json"
 PATIENCE_S = 300.0
@@ -122,6 +122,15 @@ def test_a_full_disk_ends_tuning_with_what_was_measured(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_named() -> None:
     with pytest.raises(UserError, match=r"/proc/familyseer: cannot be written"):
         check_writable(Path("/proc/familyseer"))
+
+
+@pytest.mark.parametrize("content", ["{", '["ab"]', "[[1, 2, 3]]", '{"a": 1}', "5"])
+def test_damaged_notes_of_checks_cost_checking_again(tmp_path: Path, content: str) -> None:
+    folder = RunFolder(tmp_path, Identity("mlp", "ab", "llvm"), resume=False)
+    folder.save_checked([("b", "2"), ("a", "1")])
+    assert folder.read_checked() == [("a", "1"), ("b", "2")]
+    (tmp_path / "tuning" / "checked.json").write_text(content)
+    assert folder.read_checked() == []
 
 
 def test_cost_models_are_saved_on_the_way(tmp_path: Path, monkeypatch: Any) -> None:

@@ -174,6 +174,8 @@ class RunFolder:
             return []
         try:
             pairs = load_json(self._checked, what="the checked schedules of a tuning run")
+            if any(not isinstance(pair, list) for pair in pairs):
+                raise ValueError(f"{self._checked}: expected pairs of hashes")
             return [(str(subgraph), str(schedule)) for subgraph, schedule in pairs]
         except (UserError, TypeError, ValueError) as error:
             log.warning("schedules are checked again: %s", error)

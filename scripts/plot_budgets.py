@@ -1,8 +1,11 @@
-"""Draws what `compare_budgets.py` measured: estimated latency over time, a line a tuner.
+"""Draws and tabulates what `compare_budgets.py` measured.
 
-    python scripts/plot_budgets.py benchmarks/results/unseen-mobilenet_0.5.json
+    python scripts/plot_budgets.py benchmarks/results/unseen-*.json
 
-Each result file becomes ``docs/images/NAME.svg``.
+Each result file becomes ``docs/images/NAME.svg``, estimated latency over time with a line a tuner,
+and a Markdown table on standard output. Its last two columns tell when a tuner had reached the
+final estimate of the yardstick: stock MetaSchedule where it ran, else its search with this
+project's builder and runner.
 """
 
 from __future__ import annotations
@@ -42,7 +45,31 @@ def main(results: tuple[Path, ...]) -> None:
         result = json.loads(path.read_text())
         drawn = IMAGES / f"{path.stem}.svg"
         draw(result).savefig(drawn, metadata={"Date": None})
-        click.echo(f"written: {drawn}")
+        click.echo(f"written: {drawn}\n")
+        click.echo("\n".join(table(result)) + "\n")
+
+
+def table(result: dict[str, Any]) -> list[str]:
+    """Lines of a Markdown table of one result."""
+    names = [run["tuner"] for run in result["runs"]]
+    yardstick = "metaschedule" if "metaschedule" in names else "metaschedule-warm"
+    finals = [r["estimated_us"] for r in result["runs"] if r["tuner"] == yardstick]
+    final_us = min((us for us in finals if us is not None), default=0.0)
+    lines = [
+        "| tuner | budget | candidates | all subgraphs after | end to end | faster than untuned "
+        "| reached the yardstick after | with candidates |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for run in result["runs"]:
+        reached = next((p for p in run["curve"] if p[2] is not None and p[2] <= final_us), None)
+        label = STYLES.get(run["tuner"], {"label": run["tuner"]})["label"]
+        covered = "never" if run["covered_at_s"] is None else f"{run['covered_at_s']:.0f} s"
+        after = ("not", "") if reached is None else (f"{reached[0]:.0f} s", str(reached[1]))
+        lines.append(
+            f"| {label} | {run['budget_s'] / 60:g} min | {run['trials']} | {covered} "
+            f"| {run['tuned_us'] / 1000:.2f} ms | {run['speedup']:.1f}x | {after[0]} | {after[1]} |"
+        )
+    return lines
 
 
 def draw(result: dict[str, Any]) -> Any:

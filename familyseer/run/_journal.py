@@ -7,9 +7,13 @@ a later file therefore finds what it tells of.
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import shutil
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 from familyseer.check import Checker
@@ -31,6 +35,8 @@ SAVE_SHARE = 0.01
 LEAST_SAVE_EVERY_S = 30.0
 # how much of what a killed run has used may be forgotten
 BOOK_EVERY_S = 1.0
+# a candidate's object file and library take less
+LEAST_ROOM_BYTES = 1 << 22
 
 
 class Journal:
@@ -64,6 +70,7 @@ class Journal:
         self.clock = LoggedClock(clock)
         self.measure = LoggedMeasure()
         self.failed: OSError | None = None
+        self._full: OSError | None = None
         self._live = clock
         self._folder = folder
         self._database = database
@@ -93,6 +100,8 @@ class Journal:
                     trace=plain(one.candidate.sch.trace.as_json()),
                 )
             self._trial += 1
+        if done and all(one.build_failed for one in done):
+            self._full = _without_room(Path(tempfile.gettempdir()))
 
     def commit(
         self,
@@ -115,6 +124,9 @@ class Journal:
         elapsed_s = round(self._folder.used.elapsed_s + done.elapsed_s, 3)
         row = (elapsed_s, trials, state.subgraph.name, state.family, best_us, estimated_us)
         try:
+            if self._full is not None:
+                # not the candidates' fault: the models must not be left to learn more of it
+                raise self._full
             self._database.sync()
             self._failures.sync()
             self._decisions.round(self.measure.take(), *self.clock.take())
@@ -152,3 +164,13 @@ class Journal:
         self._folder.save_checked(self._checker.found_right())
         self._saved_at = time.monotonic()
         self._save_s = self._saved_at - began
+
+
+def _without_room(folder: Path) -> OSError | None:
+    """The error that building there would meet, if there is no room left for a candidate."""
+    try:
+        if shutil.disk_usage(folder).free >= LEAST_ROOM_BYTES:
+            return None
+    except OSError as error:
+        return error
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 import subprocess
@@ -14,13 +15,18 @@ from typing import Any
 
 import pytest
 
-from familyseer.errors import UserError
+from familyseer.errors import RunError, UserError
 from familyseer.options import TuneOptions
 from familyseer.run import tune
 from familyseer.run._folder import Identity, RunFolder, check_writable, hold
 
 RECORDS = Path("tuning") / "database_tuning_record.json"
 PATIENCE_S = 300.0
+
+
+def _no_room(*_args: Any) -> None:
+    """Takes the place of a build in a worker, by name."""
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 @contextmanager
@@ -116,6 +122,25 @@ def test_a_full_disk_ends_tuning_with_what_was_measured(tmp_path: Path) -> None:
     summary = tune(TuneOptions(model="mlp", out=out, trials=4, budget_s=3000.0, resume=True))
     assert summary["trials_before"] == before.count(b"\n")
     assert (out / RECORDS).read_bytes().startswith(before)
+
+
+def test_a_temporary_folder_without_room_is_not_blamed_on_the_candidates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from familyseer.measure import _builder
+    from familyseer.run import _journal
+
+    # a disk cannot be filled on demand everywhere: what is left of it is asked for, and builds fail
+    class Full:
+        free = 0
+
+    monkeypatch.setattr(_journal.shutil, "disk_usage", lambda _folder: Full)
+    monkeypatch.setattr(_builder, "build_candidate", _no_room)
+    out = tmp_path / "out"
+    with pytest.raises(RunError, match=r"cannot be written \(No space left on device\)"):
+        tune(TuneOptions(model="mlp", out=out, trials=60, budget_s=3000.0))
+    assert (out / "model.so").is_file()
+    assert not (out / RECORDS).exists()
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs a file system that cannot be written")

@@ -25,7 +25,7 @@ def command(out: Path, as_json: bool) -> int:
     from familyseer.cli._output import native_messages_to, print_json, results_only
 
     with native_messages_to(Path(os.devnull)), results_only():
-        from familyseer.decisions import replay
+        from familyseer.run import replay
 
         replayed = replay(out, _show if sys.stderr.isatty() else lambda _run, _round: None)
     if sys.stderr.isatty():

@@ -10,7 +10,8 @@ from familyseer.run._summary import versions
 
 if TYPE_CHECKING:
     from familyseer.run._driver import tune
+    from familyseer.run._replay import replay
 
-__all__ = ["HISTORY_COLUMNS", "tune", "versions"]
+__all__ = ["HISTORY_COLUMNS", "replay", "tune", "versions"]
 
-__getattr__ = lazily(__name__, {"tune": "._driver"})
+__getattr__ = lazily(__name__, {"replay": "._replay", "tune": "._driver"})

@@ -12,15 +12,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from familyseer.decisions._clocks import RetoldClock
 from familyseer.decisions._log import FILE, LoggedRun, Told, read_log
 from familyseer.decisions._tell import RetoldMeasure
 from familyseer.errors import UserError
-
-if TYPE_CHECKING:
-    from familyseer.run._header import Header
+from familyseer.run._header import Header, read_header
+from familyseer.run._summary import versions
 
 _DATABASE = ("database_workload.json", "database_tuning_record.json")
 _EXPECTED = "expected what `familyseer tune` left in its OUT"
@@ -131,9 +130,6 @@ def replay(
 def _replay_one(
     out: Path, number: int, run: LoggedRun, on_round: Callable[[int], None]
 ) -> Replayed:
-    from familyseer.run._header import read_header
-    from familyseer.run._summary import versions
-
     try:
         header = read_header(run.header, out)
     except ValueError as error:

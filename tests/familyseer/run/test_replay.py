@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from familyseer.decisions import replay
 from familyseer.errors import UserError
 from familyseer.options import TuneOptions
-from familyseer.run import tune
+from familyseer.run import replay, tune
 
 RECORDS = Path("tuning") / "database_tuning_record.json"
 

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import Any
 
+from familyseer.duration import format_duration
 from familyseer.errors import RunError, UserError
 from familyseer.measure._workers import warm_up
 from familyseer.options import TuneOptions
@@ -140,9 +141,7 @@ class _Run:
         )
         identity = Identity(self.model.name, self.model.digest, str(self.target))
         self.folder = RunFolder(options.out, identity, resume=options.resume)
-        if self.clock.budget_s is not None:
-            # what an interrupted run has used of this budget
-            self.clock.budget_s -= self.folder.used.unfinished_s
+        self._deduct(self.folder.used.unfinished_s)
         self.fused = fuse(self.model.mod, self.target)
         self.subgraphs = extract_subgraphs(self.fused, self.target)
         self.families = form_families(self.subgraphs, options.families)
@@ -150,6 +149,16 @@ class _Run:
             options.out / "families.json",
             families_json(self.families, self.subgraphs, options.families),
         )
+
+    def _deduct(self, used_s: float) -> None:
+        """Takes what an interrupted run has used off this budget."""
+        if self.clock.budget_s is not None and used_s > 0:
+            self.clock.budget_s -= used_s
+            left = format_duration(max(0.0, self.clock.budget_s))
+            self.observer.on_message(
+                f"an interrupted run has used {format_duration(used_s)} of this budget: "
+                f"{left} are left"
+            )
 
     def _read_earlier_runs(self) -> Any:
         if not self.options.warm_start:

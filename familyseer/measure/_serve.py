@@ -130,10 +130,10 @@ def _call(request: bytes) -> tuple[bool, Any]:
         return False, CallError(f"raised {type(error).__name__}: {error}")
 
 
-def _answer(succeeded: bool, value: Any) -> Any:
+def _answer(succeeded: bool, value: Any) -> bytes:
     strays = _children_run()
     try:
-        answer = ForkingPickler.dumps((succeeded, value, strays))
+        answer = bytes(ForkingPickler.dumps((succeeded, value, strays)))
         if not succeeded:
             # some exceptions can be pickled and not unpickled
             pickle.loads(answer)
@@ -142,7 +142,7 @@ def _answer(succeeded: bool, value: Any) -> Any:
         told = getattr(told, "exc", told)
         lines = str(told).strip().splitlines() or [""]
         text = CallError(f"{type(told).__name__}: {lines[-1]}")
-        return ForkingPickler.dumps((False, text, strays))
+        return bytes(ForkingPickler.dumps((False, text, strays)))
     return answer
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -20,6 +22,9 @@ tvm = load_tvm()
 ms = tvm.s_tir.meta_schedule
 # named for the type checker, which cannot follow TVM's modules
 _PyBuilder: Any = ms.builder.PyBuilder
+
+# a cancelled build's worker is killed well within it
+REMOVE_S = 1.0
 
 
 @tvm.ir.utils.derived_object
@@ -60,7 +65,7 @@ class WarmBuilder(_PyBuilder):
 
         def clear_away(done: Future[Any]) -> None:
             if done.cancelled() or done.exception() is not None:
-                shutil.rmtree(own, ignore_errors=True)
+                _remove(own)
 
         future.add_done_callback(clear_away)
         return future
@@ -94,3 +99,12 @@ class WarmBuilder(_PyBuilder):
         """Stops the workers and removes what they built."""
         self.pool.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _remove(folder: str) -> None:
+    """Removes a folder in which a worker that is about to be killed may still write."""
+    until = time.monotonic() + REMOVE_S
+    shutil.rmtree(folder, ignore_errors=True)
+    while os.path.exists(folder) and time.monotonic() < until:
+        time.sleep(0.02)
+        shutil.rmtree(folder, ignore_errors=True)

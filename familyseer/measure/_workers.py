@@ -267,6 +267,9 @@ class _Slot:
                 answer = worker.ask(call.request, self._pool.memory_mib * MIB)
                 if self._verdict is None and answer[2]:
                     raise StrayProcessError
+                # the same limit for an answer that comes between two looks
+                if self._until is not None and time.monotonic() > self._until:
+                    raise TimeLimitError(call.timeout_s or 0.0)
                 failure: Exception | None = None
             except WorkerDiedError as death:
                 failure = WorkerDiedError(death.exitcode, self._memory())

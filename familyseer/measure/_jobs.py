@@ -78,8 +78,10 @@ def _link_object(built: Any, path: str) -> bool:
         return False
     source = os.path.splitext(path)[0] + ".o"
     built.write_to_file(source, "o")
+    # with libm named, as compiler drivers do: a reference without a version is bound to the oldest
+    # expf and powf there are, which are several times slower where results overflow
     linked = subprocess.run(
-        [str(_linker()), "-shared", "-o", path, source], capture_output=True, check=False
+        [str(_linker()), "-shared", "-o", path, source, "-lm"], capture_output=True, check=False
     )
     return linked.returncode == 0
 

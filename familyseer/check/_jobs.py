@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from familyseer.check._compare import Allowed, compare, tolerances
+from familyseer.check._compare import FLIPPED_SHARE, Allowed, compare, tolerances
 from familyseer.check._inputs import Argument, Recipe, large_exponents, make_inputs
 from familyseer.check._rounding import (
     Rounding,
@@ -211,8 +211,6 @@ class _Making:
         found = []
         for result, other in zip(results, moved, strict=True):
             if not is_float(str(result.dtype)):
-                from familyseer.check._compare import FLIPPED_SHARE
-
                 flips = 4 * int((result != other).sum()) + int(FLIPPED_SHARE * result.size)
                 found.append(Allowed(flips=flips if error else 0))
                 continue

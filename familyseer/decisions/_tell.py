@@ -9,6 +9,7 @@ from typing import Any
 from familyseer.decisions._log import Told
 from familyseer.measure._measure import Measured, measure, median_run_s
 from familyseer.records._book import plain
+from familyseer.records._files import FAILED_S
 from familyseer.tvm_env import load_tvm
 
 ms = load_tvm().s_tir.meta_schedule
@@ -16,7 +17,6 @@ ms = load_tvm().s_tir.meta_schedule
 Result = tuple[list[Measured], float, float]
 # names no file: nothing is built, and nothing of what is thrown away afterwards exists
 _NO_ARTIFACT = "/nonexistent/candidate.so"
-_FAILED_S = 1e9
 
 
 class LoggedMeasure:
@@ -120,7 +120,7 @@ def _measured(
     candidate: Any, run_secs: list[float], failed: str | None, build_s: float
 ) -> Measured:
     # a record may have been found wrong after it was measured, which its time says
-    failed = failed or (None if median_run_s(run_secs) < _FAILED_S else "run")
+    failed = failed or (None if median_run_s(run_secs) < FAILED_S else "run")
     built = ms.builder.BuilderResult(
         None if failed == "build" else _NO_ARTIFACT, "as recorded" if failed == "build" else None
     )

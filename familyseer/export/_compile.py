@@ -8,11 +8,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from familyseer.records._files import FAILED_S
 from familyseer.subgraphs import Subgraph
 from familyseer.tvm_env import load_tvm
-
-# a recorded time from which on MetaSchedule means that the candidate failed
-FAILED_S = 1e9
 
 
 def best_records(database: Any, subgraphs: Collection[Subgraph]) -> dict[int, list[Any]]:

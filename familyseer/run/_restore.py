@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from familyseer.export._compile import FAILED_S
 from familyseer.measure._measure import median_run_s
 from familyseer.records import RecordBook
+from familyseer.records._files import FAILED_S
 from familyseer.search import TaskState
 from familyseer.search._task import ELITE
 from familyseer.tvm_env import load_tvm

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from familyseer.records._files import (
+    FAILED_RUN_S,
     FAILED_S,
     RECORDS,
     WORKLOADS,
@@ -35,8 +36,6 @@ log = logging.getLogger(__name__)
 
 # of each workload, records held as TVM's objects: as many as are asked for when a search resumes
 _HELD = 32
-# what MetaSchedule records for a candidate that failed
-_FAILED_RUN_S = 1e10
 
 
 @tvm.ir.utils.derived_object
@@ -116,7 +115,7 @@ class RecordBook(_PyDatabase):
         parts = plain(_record_as_json(record))
         seconds = [float(s) for s in parts[1] or []]
         # TVM's reader knows no infinity
-        seconds = [s if math.isfinite(s) else _FAILED_RUN_S for s in seconds]
+        seconds = [s if math.isfinite(s) else FAILED_RUN_S for s in seconds]
         parts[1] = seconds
         mean = sum(seconds) / len(seconds) if seconds else math.inf
         instructions = parts[0][0]

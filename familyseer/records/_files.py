@@ -35,6 +35,8 @@ WORKLOAD_LIMIT = 256 << 20
 RECORD_LIMIT = 8 << 20
 # a mean from which on a record is one of a failure; MetaSchedule writes 1e10
 FAILED_S = 1e9
+# what MetaSchedule's own callback records for a candidate that failed
+FAILED_RUN_S = 1e10
 # what a mean of them cannot overflow from
 _LARGEST_S = 1e100
 # of a trace, which has five

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from familyseer.measure._measure import Measured, measure
+from familyseer.records._files import FAILED_RUN_S
 from familyseer.search._builds import BuildTimes
 from familyseer.search._clock import Clock
 from familyseer.search._evolution import Genes
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 tvm = load_tvm(intrinsics=True)
 ms = tvm.s_tir.meta_schedule
 
-FAILED_RUN_S = 1e10  # what MetaSchedule's own callback records for a candidate that failed
 ASSUMED_TRIAL_S = 0.25
 # seconds of search for each second of building and measuring; past this, measuring teaches more.
 # Most of it runs beside a round's last builds, which leave cores idle

@@ -12,6 +12,7 @@ from familyseer.compare._ledger import Ledger
 from familyseer.machine import available_cores
 from familyseer.measure import WarmBuilder, WarmRunner
 from familyseer.measure._measure import measure
+from familyseer.measure._timing import expect_model
 from familyseer.search._proposals import Proposals, new_context
 from familyseer.tvm_env import load_tvm
 
@@ -27,6 +28,7 @@ def tune_random(target: Any, ledger: Ledger, seed: int) -> None:
     database, model = ms.database.MemoryDatabase(), ms.cost_model.RandomModel(seed=seed)
     try:
         subgraphs = list(ledger.subgraphs.values())
+        expect_model(runner, subgraphs)
         contexts = [new_context(s, target, seed, available_cores()) for s in subgraphs]
         proposals = [Proposals(c, database, model, None) for c in contexts]
         finished: set[int] = set()

@@ -89,11 +89,14 @@ def tune_stock(
         with our tuner is one of the searches alone.
     """
     from familyseer.measure import WarmBuilder, WarmRunner
+    from familyseer.measure._timing import expect_model
+    from familyseer.subgraphs import extract_subgraphs
 
     model = _Model(ledger)
     workers = (WarmBuilder(), WarmRunner()) if warm else None
     builds = workers[0] if workers else ms.builder.LocalBuilder(max_workers=None)
     runs = workers[1] if workers else ms.runner.LocalRunner()
+    expect_model(runs, extract_subgraphs(fused, target))
     builder = _Builder(ledger, builds)
     try:
         ms.relax_integration.tune_relax(

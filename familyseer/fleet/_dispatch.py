@@ -27,7 +27,7 @@ from familyseer.fleet._schedule import Slot, Waiting, assign
 from familyseer.fleet._session import Artifact, time_artifact
 from familyseer.fleet._speed import References
 from familyseer.fleet._tracker import Census, Offer
-from familyseer.measure._jobs import RunPlan
+from familyseer.measure._timing import RunPlan
 
 logger = logging.getLogger("familyseer.fleet")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from familyseer.fleet._session import Artifact
 from familyseer.fleet._speed import Speed
 from familyseer.measure import WorkerPool
-from familyseer.measure._jobs import RunPlan
+from familyseer.measure._timing import RunPlan
 
 # of a device's times for a job, how much the newest counts
 _NEWEST = 0.3

@@ -17,9 +17,10 @@ from familyseer.fleet._session import Artifact
 from familyseer.fleet._target import check_target
 from familyseer.fleet._tracker import check_fleet
 from familyseer.measure._failures import describe_failure
-from familyseer.measure._jobs import RunPlan, hashable_args_info
+from familyseer.measure._jobs import hashable_args_info
 from familyseer.measure._measure import OutOfTimeError, await_future
 from familyseer.measure._runner import start_all
+from familyseer.measure._timing import RunPlan
 from familyseer.tvm_env import load_tvm
 
 tvm = load_tvm()

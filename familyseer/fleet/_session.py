@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from familyseer.measure._jobs import RunPlan, make_arguments, time_kernel
+from familyseer.measure._timing import RunPlan, make_arguments, time_kernel
 from familyseer.tvm_env import load_tvm
 
 

@@ -12,8 +12,9 @@ from typing import Any
 
 from familyseer.fleet._session import Artifact
 from familyseer.measure import WarmBuilder
-from familyseer.measure._jobs import RunPlan, hashable_args_info
+from familyseer.measure._jobs import hashable_args_info
 from familyseer.measure._measure import device_type
+from familyseer.measure._timing import RunPlan
 from familyseer.tvm_env import load_tvm
 
 # noise only adds to a time, so the least of several repeats is what the device can do

@@ -19,8 +19,8 @@ from costmodels._candidates import CandidateFeatures
 from familyseer.families import METHODS, form_families
 from familyseer.laboratory.tables import Recorded
 from familyseer.measure import WarmBuilder, WarmRunner
-from familyseer.measure._jobs import RunPlan
 from familyseer.measure._measure import Measured, measure
+from familyseer.measure._timing import RunPlan, expect_model
 from familyseer.search._apply import apply_decisions
 from familyseer.search._decisions import Decisions
 from familyseer.search._evolution import structural_hash
@@ -90,6 +90,7 @@ class Recorder:
         self, subgraphs: Sequence[Subgraph], told: Callable[[Recorded], None] = lambda _: None
     ) -> list[Recorded]:
         """The tables of a network's subgraphs; `told` is called with each when it is done."""
+        expect_model(self.runner, subgraphs)
         families: dict[str, dict[int, str]] = {}
         for method in METHODS:
             formed = form_families(list(subgraphs), method)

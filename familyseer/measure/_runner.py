@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from familyseer.measure._failures import describe_failure
-from familyseer.measure._jobs import RunPlan, hashable_args_info, run_candidate
+from familyseer.measure._jobs import hashable_args_info, run_candidate
 from familyseer.measure._measure import OutOfTimeError, await_future
+from familyseer.measure._timing import RunPlan
 from familyseer.measure._workers import WorkerPool
 from familyseer.tvm_env import load_tvm
 

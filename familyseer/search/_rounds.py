@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from familyseer.measure._measure import Measured, measure
+from familyseer.measure._timing import expect_model
 from familyseer.records._files import FAILED_RUN_S
 from familyseer.search._builds import BuildTimes
 from familyseer.search._clock import Clock
@@ -117,6 +118,7 @@ class Rounds:
         self.trials = 0
         self._build_times = BuildTimes()
         self.states = list(states)
+        expect_model(runner, [state.subgraph for state in states])
         self._contexts = dict(zip(map(id, states), contexts, strict=True))
         self._proposals = {
             key: Proposals(

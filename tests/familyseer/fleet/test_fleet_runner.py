@@ -65,6 +65,27 @@ def test_candidates_of_a_model_take_as_long_as_with_the_local_runner(
         assert 0.1 < other.run_s / one.run_s < 10
 
 
+def test_a_large_model_has_the_caches_written_back_between_runs(
+    fleet: FleetRunner, tracker: Tracker, builder: Any, make_dense: Callable[..., Any], cpu: Any
+) -> None:
+    from dataclasses import replace
+
+    from tvm import rpc
+
+    from familyseer.fleet import parse_tracker
+    from familyseer.measure._timing import FLUSH_BYTES, _is_remote_cpu
+
+    mod = make_dense().mod
+    path = build(builder, mod, cpu)
+    fleet.plan = replace(fleet.plan, working_set_bytes=FLUSH_BYTES)
+    (cold,) = results(fleet, [fleet.start(path, "cpu", args_of(mod))])
+    assert cold.error_msg is None
+    assert len(cold.run_secs) == fleet.plan.repeats
+    fleet.close()
+    remote = rpc.connect_tracker(*parse_tracker(tracker.address)).request(KEY)
+    assert _is_remote_cpu(remote.cpu())
+
+
 def test_a_crash_costs_its_own_trial_and_the_devices_serve_on(
     fleet: FleetRunner, builder: Any, make_dense: Callable[..., Any], cpu: Any
 ) -> None:

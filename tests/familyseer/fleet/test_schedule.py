@@ -5,7 +5,7 @@ from __future__ import annotations
 from familyseer.fleet._jobs import Group, Job
 from familyseer.fleet._schedule import Slot, Waiting, assign
 from familyseer.fleet._session import Artifact
-from familyseer.measure._jobs import RunPlan
+from familyseer.measure._timing import RunPlan
 
 
 def slots(*described: tuple[str, int, float, float]) -> list[Slot]:

@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from familyseer.measure import WarmBuilder, WarmRunner, _workers
-from familyseer.measure._jobs import RunPlan
 from familyseer.measure._measure import Measured, measure
+from familyseer.measure._timing import RunPlan
 from familyseer.tvm_env import load_tvm
 from tests.familyseer.measure import jobs
 

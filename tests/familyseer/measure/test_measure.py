@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from familyseer.measure import WarmBuilder, WarmRunner
-from familyseer.measure._jobs import RunPlan
 from familyseer.measure._measure import measure
+from familyseer.measure._timing import RunPlan
 from familyseer.tvm_env import load_tvm
 
 

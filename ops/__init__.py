@@ -1,0 +1,1 @@
+"""Operators and schedule rules given to TVM."""

@@ -1,0 +1,1 @@
+"""SpAMM: products of near-sparse matrices that skip what is too small to matter."""

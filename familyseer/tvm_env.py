@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from familyseer.errors import UserError
+from familyseer.toolchain import cuda_environment_once
 
 TVM_VERSION = "0.27.0"
 FFI_BELOW = (0, 1, 15)
@@ -70,6 +71,7 @@ def load_tvm(*, intrinsics: bool = False) -> ModuleType:
     with _lock:
         if "tvm" not in sys.modules:
             check_versions()
+        cuda_environment_once()
         tvm = importlib.import_module("tvm")
         importlib.import_module("tvm.relax")
         importlib.import_module("tvm.s_tir.meta_schedule")

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
-import os
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from familyseer.doctor._probe import ask, ask_python
 from familyseer.doctor._report import Check
+from familyseer.toolchain import find_toolkit
 
 _SECTION = "CUDA"
 _TIMEOUT_S = 20.0
+# TVM loads, then nvrtc compiles its prologue
+_COMPILE_TIMEOUT_S = 120.0
 _NO_GPU = "nothing can be run or measured on a GPU here; CPUs are tuned as ever"
 _NO_NVRTC = "CUDA kernels cannot be compiled here"
 
@@ -58,6 +58,17 @@ if int(fault):
 print(json.dumps({"version": f"{major}.{minor}"}))
 """
 
+_COMPILE_PROBE = """
+import json
+from familyseer.tvm_env import load_tvm
+load_tvm()
+from tvm.support.nvcc import compile_cuda
+code = "#include <cuda_fp16.h>\\n"
+code += 'extern "C" __global__ void twice(half* x) { x[threadIdx.x] += x[0]; }'
+assert len(compile_cuda(code, target_format="cubin", arch="sm_90", compiler="nvrtc")) > 0
+print(json.dumps({"arch": "sm_90"}))
+"""
+
 _PYCUDA_PROBE = """
 import json
 import pycuda, pycuda.driver
@@ -77,6 +88,7 @@ def check_cuda(tvm: Mapping[str, Any]) -> list[Check]:
         *_driver(),
         _nvrtc(),
         _headers(),
+        *([_compiles()] if tvm and _installed("cuda-bindings") else []),
         *([_tvm_runtime(tvm)] if tvm else []),
         _pycuda(),
     ]
@@ -121,20 +133,23 @@ def _nvrtc() -> Check:
 
 
 def _headers() -> Check:
-    for folder in _toolkit_folders():
-        if (folder / "include" / "cuda_fp16.h").is_file():
-            return Check(_SECTION, "headers", "ok", str(folder / "include"))
-    cost = "kernels that include CUDA's headers, all float16 ones among them, cannot be compiled"
-    return Check(_SECTION, "headers", "missing", "", False, cost)
+    cost = "CUDA kernels cannot be compiled here"
+    toolkit = find_toolkit()
+    if toolkit is None:
+        why = "no CUDA toolkit, and no wheels of one (pip install familyseer[nvrtc])"
+        return Check(_SECTION, "headers", "missing", why, False, cost)
+    if toolkit.include is None:
+        why = f"{toolkit.origin} names {toolkit.root}, which holds no CUDA headers"
+        return Check(_SECTION, "headers", "failed", why, False, cost)
+    return Check(_SECTION, "headers", "ok", f"{toolkit.include} ({toolkit.origin})")
 
 
-def _toolkit_folders() -> list[Path]:
-    """Where a CUDA toolkit may be: named by the user, installed as wheels, in the usual place."""
-    named = [os.environ[key] for key in ("CUDA_PATH", "CUDA_HOME") if os.environ.get(key)]
-    wheels = importlib.util.find_spec("nvidia")
-    places = [Path(place) for place in (wheels.submodule_search_locations or ())] if wheels else []
-    in_wheels = [folder for place in places for folder in sorted(place.glob("cu[0-9]*"))]
-    return [*map(Path, named), *in_wheels, Path("/usr/local/cuda")]
+def _compiles() -> Check:
+    name, cost = "CUDA kernels", "CUDA kernels cannot be compiled here"
+    facts, fault = ask_python(_COMPILE_PROBE, _COMPILE_TIMEOUT_S)
+    if not facts:
+        return Check(_SECTION, name, "failed", fault, False, cost)
+    return Check(_SECTION, name, "ok", f"float16 compiles for {facts['arch']}")
 
 
 def _tvm_runtime(tvm: Mapping[str, Any]) -> Check:

@@ -216,13 +216,17 @@ def test_a_driver_in_trouble_is_failed_and_not_missing(monkeypatch: pytest.Monke
     )
 
 
-def test_the_headers_that_the_user_names_come_first(
+def test_a_folder_without_headers_that_the_user_names_is_a_failure(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "include").mkdir()
-    (tmp_path / "include" / "cuda_fp16.h").touch()
     monkeypatch.setenv("CUDA_PATH", str(tmp_path))
-    assert cuda._headers().value == str(tmp_path / "include")
+    check = cuda._headers()
+    assert check.status == "failed"
+    assert f"CUDA_PATH names {tmp_path}" in check.value
+
+
+def test_kernels_compile_here_without_a_gpu() -> None:
+    assert (cuda._headers().status, cuda._compiles().status) == ("ok", "ok")
 
 
 def test_probes_run_in_this_very_python() -> None:

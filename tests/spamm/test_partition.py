@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from spamm import _backends
@@ -54,6 +54,8 @@ def least_largest(work: list[int], parts: int) -> int:
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.integers(0, 9), min_size=0, max_size=9), st.integers(1, 4))
+@example([4, 4, 4, 9, 1, 4, 0], 3)
+@example([5, 4, 8, 6, 9, 1, 6], 4)
 def test_no_other_way_to_cut_has_a_lesser_largest_part(work: list[int], parts: int) -> None:
     array = np.array(work, dtype=np.int64)
     cuts = split_evenly(array, parts)
@@ -68,6 +70,10 @@ def test_parts_are_near_to_equal_where_the_largest_allows_it() -> None:
     # greedy parts would be 10, 10, 10, 4: the same largest, the last device half idle
     work = np.array([10, *[2] * 12], dtype=np.int64)
     assert np.diff(split_evenly(work, 4)).tolist() == [1, 4, 4, 4]
+    # the nearest cut is not always the one after
+    work = np.array([5, 3, 0, 8, 1, 4], dtype=np.int64)
+    cuts = split_evenly(work, 4)
+    assert [int(work[start:end].sum()) for start, end in itertools.pairwise(cuts)] == [5, 3, 8, 5]
 
 
 def test_large_work_is_counted_exactly() -> None:

@@ -25,7 +25,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from spamm._plan import Plan
 
-_MODULES = {"numpy": "spamm._reference", "cpu": "spamm._cpu", "cuda": "spamm.cuda"}
+_MODULES = {"numpy": "spamm._reference", "cpu": "spamm.cpu", "cuda": "spamm.cuda"}
 _NEEDS = {"numpy": "numpy", "cpu": "apache-tvm", "cuda": "pycuda and a CUDA driver"}
 
 

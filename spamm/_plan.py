@@ -162,7 +162,7 @@ def checked_tau(tau: Any) -> float:
 def checked_block(block: Any) -> Sizes:
     """Block sizes (bm, bk, bn) from one integer or three; ValueError for anything else."""
     sizes: tuple[int, ...] = ()
-    with contextlib.suppress(TypeError):
+    with contextlib.suppress(TypeError, ValueError):
         given = (block,) * 3 if np.ndim(block) == 0 else block
         sizes = tuple(operator.index(size) for size in given)
     if len(sizes) != 3 or min(sizes) < 1:

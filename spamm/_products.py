@@ -47,6 +47,20 @@ def parts(norms_a: Norms, norms_b: Norms) -> Iterator[Part]:
             yield part._replace(values=values)
 
 
+def kept_by_lists(
+    part: Part, offsets: npt.NDArray[np.int64], ks: npt.NDArray[np.int32], nb: int
+) -> npt.NDArray[np.bool_]:
+    """Which products of a part a plan's lists keep."""
+    keep = np.zeros_like(part.values, dtype=np.bool_)
+    kb = keep.shape[-1]
+    # parts are runs of cells: whole rows of them, or a piece of one row
+    first = part.rows.start * nb + part.columns.start
+    bounds = offsets[first : first + keep.shape[0] * keep.shape[1] + 1]
+    cells = np.repeat(np.arange(bounds.size - 1), np.diff(bounds))
+    keep.reshape(-1)[cells * kb + ks[bounds[0] : bounds[-1]]] = True
+    return keep
+
+
 class SkippedErrors:
     """Adds up what skipped products can contribute to each block of C: E of arXiv 2005.10680.
 

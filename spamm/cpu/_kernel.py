@@ -1,0 +1,128 @@
+"""The multiplication over kept blocks, from packed operands.
+
+A micro-kernel as in GotoBLAS (Goto and van de Geijn, 2008), with one difference: a tile of C stays
+in registers over the whole list of k-blocks that SpAMM keeps for its block.
+
+Packed operands: the used blocks of A (bm x bk) and of B (bk x bn), one after the other, each cut
+into panels of the register tile's height and width. A panel holds, for each k of the block, the
+tile's rows of A (or columns of B) side by side.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm import tirx
+from tvm.tirx.script import builder as T  # noqa: N812
+
+from spamm.cpu._config import CpuConfig
+from spamm.cpu._emit import (
+    at,
+    ceil_quotient,
+    constant,
+    function,
+    local,
+    parameters,
+    put,
+    quotient,
+    whole,
+)
+
+
+def multiply_function(config: CpuConfig, sums: str) -> Any:
+    """``multiply(...)``: blocks first <= c < last of C, each overwritten with its kept products.
+
+    Parameters, pointers first: packed A and B; C, unit stride along rows and `ldc` elements from
+    row to row; the plan's offsets and ks; `slots_a` (mb, kb) and `slots_b` (kb, nb), each block's
+    place among the packed ones; then first, last, m, k, n, bm, bk, bn, ldc.
+    """
+    with function("multiply") as made:
+        pointers = {"packed_a": sums, "packed_b": sums, "out": sums}
+        lists = {"offsets": "int64", "ks": "int32", "slots_a": "int64", "slots_b": "int64"}
+        (a, b, c, offsets, ks, slots_a, slots_b), sizes = parameters(
+            pointers | lists, "first last m k n bm bk bn ldc"
+        )
+        first, last, m, k, n, bm, bk, bn, ldc = sizes
+        tile = _Tile(config, sums)
+        kb, nb = T.Bind(ceil_quotient(k, bk)), T.Bind(ceil_quotient(n, bn))
+        panel_a, panel_b = T.Bind(bk * config.rows), T.Bind(bk * config.columns)
+        block_a = T.Bind(ceil_quotient(bm, config.rows) * panel_a)
+        block_b = T.Bind(ceil_quotient(bn, config.columns) * panel_b)
+        with T.serial(first, last) as cell:
+            i = T.Bind(quotient(cell, nb))
+            j = T.Bind(cell - i * nb)
+            height, width = T.Bind(T.min(bm, m - i * bm)), T.Bind(T.min(bn, n - j * bn))
+            # B's panels outside: they are the larger, and the same list serves all of A's
+            with (
+                T.serial(0, ceil_quotient(width, config.columns)) as jp,
+                T.serial(0, ceil_quotient(height, config.rows)) as ip,
+            ):
+                tile.clear()
+                with T.serial(offsets[cell], offsets[cell + 1]) as entry:
+                    kk = T.Bind(T.Cast("int64", ks[entry]))
+                    from_a = T.Bind(slots_a[i * kb + kk] * block_a + ip * panel_a)
+                    from_b = T.Bind(slots_b[kk * nb + j] * block_b + jp * panel_b)
+                    tile.add(a, from_a, b, from_b, T.Bind(T.min(bk, k - kk * bk)))
+                to = (i * bm + ip * config.rows) * ldc + j * bn + jp * config.columns
+                rows, columns = height - ip * config.rows, width - jp * config.columns
+                tile.store(c, T.Bind(to), ldc, T.Bind(rows), T.Bind(columns))
+    return made.result
+
+
+class _Tile:
+    """A tile of C in registers: `rows` times `vectors` vectors of sums."""
+
+    def __init__(self, config: CpuConfig, sums: str) -> None:
+        self._config, self._sums = config, sums
+        self._vectors = [
+            [local(config.lanes, sums) for _ in range(config.vectors)] for _ in range(config.rows)
+        ]
+        self._edge = local(config.lanes, sums)
+
+    def clear(self) -> None:
+        lanes = self._config.lanes
+        for row in self._vectors:
+            for vector in row:
+                put(vector, constant(0.0, self._sums, lanes), lanes)
+
+    def add(self, a: Any, from_a: Any, b: Any, from_b: Any, depth: Any) -> None:
+        """Adds the product of a panel of A and a panel of B over `depth` steps along k."""
+        unroll = self._config.unroll
+        whole_steps = T.Bind(quotient(depth, unroll)) if unroll > 1 else depth
+        with T.serial(0, whole_steps) as group:
+            for step in range(unroll):
+                self._step(a, from_a, b, from_b, group * unroll + step)
+        if unroll > 1:
+            with T.serial(whole_steps * unroll, depth) as step:
+                self._step(a, from_a, b, from_b, step)
+
+    def _step(self, a: Any, from_a: Any, b: Any, from_b: Any, step: Any) -> None:
+        config, lanes = self._config, self._config.lanes
+        row_b = [
+            T.Bind(b[at(from_b + step * config.columns + v * lanes, lanes)])
+            for v in range(config.vectors)
+        ]
+        for r, row in enumerate(self._vectors):
+            factor = a[from_a + step * config.rows + r]
+            for vector, part in zip(row, row_b, strict=True):
+                product = tirx.Broadcast(factor, lanes) * part if lanes > 1 else factor * part
+                put(vector, whole(vector, lanes) + product, lanes)
+
+    def store(self, c: Any, to: Any, ldc: Any, rows: Any, columns: Any) -> None:
+        """Writes the tile, or its upper left corner where C or its block ends inside of it."""
+        config, lanes = self._config, self._config.lanes
+        with T.If(tirx.all(rows >= config.rows, columns >= config.columns)):
+            with T.Then():
+                for r, row in enumerate(self._vectors):
+                    for v, vector in enumerate(row):
+                        T.buffer_store(
+                            c, whole(vector, lanes), [at(to + r * ldc + v * lanes, lanes)]
+                        )
+            with T.Else():
+                for r, row in enumerate(self._vectors):
+                    for v, vector in enumerate(row):
+                        with T.If(rows > r), T.Then():
+                            # an index that is not constant would take the sums out of registers
+                            put(self._edge, whole(vector, lanes), lanes)
+                            with T.serial(0, T.min(columns - v * lanes, lanes)) as s:
+                                T.buffer_store(c, self._edge[s], [to + r * ldc + v * lanes + s])

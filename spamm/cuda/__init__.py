@@ -1,0 +1,1 @@
+"""SpAMM on NVIDIA GPUs: kernels generated as CUDA C++ text, and what compiles and runs them."""

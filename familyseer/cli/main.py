@@ -14,6 +14,7 @@ _COMMANDS = (
     "bench",
     "replay",
     "compare",
+    "spamm",
     "doctor",
 )
 

@@ -40,7 +40,7 @@ Array = npt.NDArray[Any]
 
 # Below so many multiply-adds or elements, handing work to threads costs more than it saves
 _WORTH_THREADS = 1 << 19
-# A block this tall or wide would add up more terms than its norm's accuracy allows for
+# A block taller or wider would add up more terms than its norm's accuracy allows for
 _MOST_TERMS = 1 << 12
 # Where the kernel stores a tile it spends about as much as on so many k-blocks
 _STORE = 0.25

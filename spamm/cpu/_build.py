@@ -18,10 +18,11 @@ from typing import Any
 import tvm
 from tvm.target import codegen
 
+from spamm.cpu._block_norms import norms_function
 from spamm.cpu._config import ACCUMULATORS, CpuConfig, host_target
 from spamm.cpu._emit import module
 from spamm.cpu._kernel import multiply_function
-from spamm.cpu._operands import norms_function, pack_function
+from spamm.cpu._pack import pack_function
 
 _one_at_a_time = threading.Lock()
 
@@ -58,7 +59,7 @@ def compiled_kernel(config: CpuConfig, dtype: str) -> Any:
 
 
 def compiled_norms(dtype: str) -> Any:
-    """``norms`` of `spamm.cpu._operands`, compiled for this machine."""
+    """``norms`` of `spamm.cpu._block_norms`, compiled for this machine."""
     with _one_at_a_time:
         return _norms(dtype)
 

@@ -32,7 +32,7 @@ def tune_relax(
     cost_model: Any = "family",
     measure_callbacks: Any = "default",
     task_scheduler: Any = "family",
-    space: Any = "post-order-apply",
+    space: Any = "auto",
     strategy: Any = "evolutionary",
     seed: int | None = None,
     module_equality: str = "structural",
@@ -53,6 +53,9 @@ def tune_relax(
     builder, runner, cost_model, task_scheduler
         ``"warm"``, ``"warm"``, ``"family"`` and ``"family"`` are this project's; the names and
         objects that MetaSchedule knows work too.
+    space
+        ``"auto"`` is MetaSchedule's own, ``"post-order-apply"``, but for tensor cores, where it is
+        `ops.tensor_cores.design_space`.
 
     Returns
     -------
@@ -69,6 +72,7 @@ def tune_relax(
         raise ValueError("neither budget_s nor max_trials_global is given: expected at least one")
     from familyseer.measure import WarmBuilder, WarmRunner
     from familyseer.search import Clock, FamilyTaskScheduler
+    from familyseer.search._proposals import space_for
 
     clock = Clock(budget_s)
     tvm = load_tvm(intrinsics=True)
@@ -85,6 +89,8 @@ def tune_relax(
             cost_model = FamilyCostModel(seed=seed or 0)
         if task_scheduler == "family":
             task_scheduler = FamilyTaskScheduler(families=families, clock=clock)
+        if space == "auto":
+            space = space_for(tvm.target.Target(target))
         return tvm.s_tir.meta_schedule.relax_integration.tune_relax(
             mod,
             dict(params or {}),

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from familyseer.tactics import Tactics
 
+# half a model in float16 is off by some thousandths; by this much something is wrong with it
+MAX_REL_ERROR = 0.05
+
 
 @dataclass(frozen=True)
 class TuneOptions:
@@ -41,6 +44,11 @@ class TuneOptions:
         Of earlier runs for another target, take the shared cost model instead of refusing them.
     tactics
         What the search does beyond sampling and ranking.
+    precision
+        ``float16`` converts a float32 model, as TVM's mixed precision does.
+    max_rel_error
+        The most that such a model may be off the float32 one, relative to an output's largest
+        magnitude.
     tracker, device_key
         ``HOST:PORT`` of a TVM RPC tracker and the key of its devices that measure candidates; both
         or none, None to measure on this machine.
@@ -59,6 +67,8 @@ class TuneOptions:
     warm_start: tuple[Path, ...] = ()
     warm_start_any_target: bool = False
     tactics: Tactics = field(default_factory=Tactics)
+    precision: str = "float32"
+    max_rel_error: float = MAX_REL_ERROR
     tracker: str | None = None
     device_key: str | None = None
 
@@ -69,7 +79,7 @@ class CompareOptions:
 
     Attributes
     ----------
-    model, target, seed, input_shapes
+    model, target, seed, input_shapes, precision
         As in `TuneOptions`. Round ``i`` of a tuner, from 0, runs with ``seed + i``.
     out
         The folder for what the runs leave.
@@ -88,4 +98,5 @@ class CompareOptions:
     target: str | None = None
     rounds: int = 1
     seed: int = 0
+    precision: str = "float32"
     input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)

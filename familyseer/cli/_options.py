@@ -44,6 +44,14 @@ input_shape_option: _Decorator = click.option(
     help="Extents of an input whose shape the model leaves open; may be repeated.",
 )
 
+precision_option: _Decorator = click.option(
+    "--precision",
+    # as familyseer.models._precision.PRECISIONS
+    type=click.Choice(("float32", "float16")),
+    default="float32",
+    show_default=True,
+    help="float16 converts a float32 model; products still accumulate in float32.",
+)
 tracker_option: _Decorator = click.option(
     "--tracker",
     metavar="HOST:PORT",

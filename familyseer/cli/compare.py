@@ -48,6 +48,7 @@ def _parse_tuners(_ctx: click.Context, _parameter: click.Parameter, text: str) -
 @options.seed_option
 @options.target_option
 @options.input_shape_option
+@options.precision_option
 @click.option(
     "-o",
     "--out",

@@ -10,6 +10,7 @@ import click
 
 from familyseer.cli import _options as options
 from familyseer.cli._clock import STARTED_AT
+from familyseer.options import MAX_REL_ERROR
 from familyseer.tactics import Tactics
 
 _DEFAULT_BUDGET_S = 600.0
@@ -62,6 +63,15 @@ _DEFAULT_BUDGET_S = 600.0
     metavar="TACTIC",
     type=click.Choice(Tactics.names()),
     help=f"Switch off a part of the search, to see what it earns: {', '.join(Tactics.names())}.",
+)
+@options.precision_option
+@click.option(
+    "--max-rel-error",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="E",
+    default=MAX_REL_ERROR,
+    show_default=True,
+    help="The most that --precision may change an output, relative to its largest magnitude.",
 )
 @options.tracker_option
 @options.device_key_option

@@ -75,7 +75,12 @@ def untuned_library(options: CompareOptions) -> dict[str, Any]:
     from familyseer.target import resolve_target
 
     target = resolve_target(options.target)
-    model = load_model(options.model, input_shapes=options.input_shapes or None, seed=options.seed)
+    model = load_model(
+        options.model,
+        input_shapes=options.input_shapes or None,
+        seed=options.seed,
+        precision=options.precision,
+    )
     path = options.out / "untuned.so"
     build_library(fuse(model.mod, target), target, path)
     made = example_inputs(model.inputs, seed=options.seed)
@@ -101,6 +106,7 @@ def run_tuner(options: CompareOptions, tuner: str, number: int) -> dict[str, Any
         command += ["familyseer.cli", "tune", options.model, "-o", str(folder), "--json"]
         command += ["--budget", f"{options.budget_s}s", "--seed", str(seed)]
         command += ["--target", options.target] if options.target else []
+        command += ["--precision", options.precision]
         command += ["--without", tuner.removeprefix(WITHOUT)] if tuner != OURS else []
         for name, shape in options.input_shapes.items():
             command += ["--input-shape", f"{name}={','.join(map(str, shape))}"]
@@ -108,6 +114,7 @@ def run_tuner(options: CompareOptions, tuner: str, number: int) -> dict[str, Any
         spec = {
             "tuner": tuner,
             "model": options.model,
+            "precision": options.precision,
             "out": str(folder),
             "budget_s": options.budget_s,
             "seed": seed,

@@ -21,7 +21,8 @@ def run_one(spec: dict[str, Any], started_at: float) -> dict[str, Any]:
     Parameters
     ----------
     spec
-        ``tuner``, ``model``, ``out``, ``budget_s``, ``seed``, ``target``, ``input_shapes``.
+        ``tuner``, ``model``, ``out``, ``budget_s``, ``seed``, ``target``, ``input_shapes``,
+        ``model_seed``, ``precision``.
     """
     from familyseer.compare._ledger import Ledger
     from familyseer.export._compile import build_library
@@ -37,7 +38,12 @@ def run_one(spec: dict[str, Any], started_at: float) -> dict[str, Any]:
     out.mkdir(parents=True, exist_ok=True)
     target = resolve_target(spec["target"])
     shapes = {name: tuple(dims) for name, dims in spec["input_shapes"].items()}
-    model = load_model(spec["model"], input_shapes=shapes or None, seed=spec["model_seed"])
+    model = load_model(
+        spec["model"],
+        input_shapes=shapes or None,
+        seed=spec["model_seed"],
+        precision=spec["precision"],
+    )
     fused = fuse(model.mod, target)
     subgraphs = extract_subgraphs(fused, target)
     ledger = Ledger(subgraphs, out / "history.csv", started_at, float(spec["budget_s"]))

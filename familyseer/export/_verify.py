@@ -49,16 +49,22 @@ def all_finite(outputs: Sequence[NDArray[Any]]) -> bool:
 
 
 def compare_outputs(
-    got: Sequence[NDArray[Any]], reference: Sequence[NDArray[Any]]
+    got: Sequence[NDArray[Any]], reference: Sequence[NDArray[Any]], computed_in: str = ""
 ) -> tuple[float, float, bool]:
-    """Largest absolute and relative error over all outputs, and whether all are right."""
+    """Largest absolute and relative error over all outputs, and whether all are right.
+
+    Parameters
+    ----------
+    computed_in
+        The shortest type inside the model: an output is no better than what it came from.
+    """
     if len(got) != len(reference):
         return float("inf"), float("inf"), False
     worst_abs = worst_rel = 0.0
-    right = True
+    right, inside = True, tolerance(computed_in)
     for a, b in zip(got, reference, strict=True):
         relative = relative_error(a, b)
         worst_abs = max(worst_abs, absolute_error(a, b))
         worst_rel = max(worst_rel, relative)
-        right = right and relative <= tolerance(str(b.dtype))
+        right = right and relative <= max(tolerance(str(b.dtype)), inside)
     return worst_abs, worst_rel, right

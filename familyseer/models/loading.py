@@ -19,7 +19,11 @@ _SUFFIXES = (".onnx", ".pt2")
 
 
 def load_model(
-    spec: str, *, input_shapes: Mapping[str, tuple[int, ...]] | None = None, seed: int = 0
+    spec: str,
+    *,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    seed: int = 0,
+    precision: str = "float32",
 ) -> LoadedModel:
     """Load an ``.onnx`` file, a ``.pt2`` file, or a network of the zoo by name.
 
@@ -29,11 +33,19 @@ def load_model(
         spec: path or name.
         input_shapes: input name to extents, for inputs with dynamic dims.
         seed: weights of a zoo network; files bring their own.
+        precision: ``float16`` converts a float32 model, as TVM's mixed precision does.
 
     Raises:
         UserError: nothing of that name, a file that is not a whole model, an operator that TVM
-            cannot import, or shapes that do not fit; PyTorch is missing for a ``.pt2`` file.
+            cannot import, or shapes that do not fit; PyTorch is missing for a ``.pt2`` file;
+            nothing to convert to the precision.
     """
+    from familyseer.models._precision import in_precision
+
+    return in_precision(_load(spec, input_shapes, seed), precision)
+
+
+def _load(spec: str, input_shapes: Mapping[str, tuple[int, ...]] | None, seed: int) -> LoadedModel:
     path = Path(spec)
     if path.suffix == ".onnx":
         from familyseer.models._onnx_file import read_onnx

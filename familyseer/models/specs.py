@@ -60,6 +60,8 @@ class LoadedModel:
         inputs: in the order of ``main``'s parameters.
         onnx: the model as read, input shapes bound, before any clean-up, for cross-checks against
             another runtime; None for a model that did not come from ONNX.
+        precision: what `mod` was converted to; ``float32`` for a model as it came.
+        exact: `mod` before that conversion; None where there was none.
     """
 
     name: str
@@ -68,3 +70,5 @@ class LoadedModel:
     mod: Any
     inputs: tuple[InputSpec, ...]
     onnx: onnx.ModelProto | None = field(default=None, repr=False)
+    precision: str = "float32"
+    exact: Any = field(default=None, repr=False)

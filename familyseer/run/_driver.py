@@ -137,7 +137,10 @@ class _Run:
         # before the folder is this run's, so that a refusal leaves it as it was
         self.warm_start = self._read_earlier_runs()
         self.model = load_model(
-            options.model, input_shapes=options.input_shapes or None, seed=options.seed
+            options.model,
+            input_shapes=options.input_shapes or None,
+            seed=options.seed,
+            precision=options.precision,
         )
         identity = Identity(self.model.name, self.model.digest, str(self.target))
         self.folder = RunFolder(options.out, identity, resume=options.resume)
@@ -176,6 +179,7 @@ class _Run:
         from familyseer.check import Checker
         from familyseer.measure import WarmBuilder, WarmRunner
         from familyseer.measure._measure import device_type
+        from familyseer.run._precision import check_precision
         from familyseer.run._reference import make_reference
 
         self.device = device_type(self.target)
@@ -205,6 +209,9 @@ class _Run:
             self.options.seed,
         )
         self.stack.callback(self.reference.close)
+        self.precision = check_precision(
+            self.model, self.reference, self.pool, self.clock, self.options.max_rel_error
+        )
 
     def _make_runner(self) -> Any:
         options = self.options
@@ -379,6 +386,7 @@ class _Run:
             covered_at_s=self.covered_at_s,
             warm_start=self.warm_start.report() if self.warm_start else [],
             fleet=self._report_fleet(),
+            precision=self.precision,
         )
         save_json(self.options.out / "summary.json", summary)
         write_manifest(

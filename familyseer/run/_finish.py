@@ -229,7 +229,7 @@ class Finisher:
             return False
         if self.reference.outputs is not None:
             end.max_abs_error, end.max_rel_error, right = compare_outputs(
-                outputs, self.reference.outputs
+                outputs, self.reference.outputs, self.reference.computed_in
             )
             if not right or not self._right_at_the_edges(library, end):
                 return False
@@ -263,7 +263,9 @@ class Finisher:
             except Exception as error:  # as above
                 log.warning("the tuned library cannot be run on %s: %s", edge.name, error)
                 return False
-            off, relative, right = compare_outputs(outputs, edge.outputs)
+            off, relative, right = compare_outputs(
+                outputs, edge.outputs, self.reference.computed_in
+            )
             if not right:
                 log.warning("the tuned library is wrong on %s: %.3g", edge.name, relative)
                 return False

@@ -108,6 +108,8 @@ _PLAIN: dict[str, tuple[type, ...]] = {
     "families": (str,),
     "seed": (int,),
     "workers": (int, type(None)),
+    "precision": (str,),
+    "max_rel_error": (int, float),
     "resume": (bool,),
     "warm_start_any_target": (bool,),
     "tracker": (str, type(None)),

@@ -68,6 +68,8 @@ class Reference:
         Largest relative error of the untuned library against ONNX Runtime, None if not known.
     check_s
         The most seconds that checking single subgraphs at the end may take.
+    computed_in
+        The type that the model's products are computed in.
     """
 
     path: Path
@@ -80,6 +82,7 @@ class Reference:
     onnxruntime: list[Any] | str = "the model did not come from ONNX"
     onnxruntime_error: float | None = None
     check_s: float = CHECK_SHARE * _LONG_S
+    computed_in: str = "float32"
 
     def close(self) -> None:
         """Removes the untuned library."""
@@ -96,6 +99,7 @@ def make_reference(
         path=folder / "untuned.so",
         inputs=[made[spec.name] for spec in model.inputs],
         folder=folder,
+        computed_in=model.precision,
     )
     budget_s = min(clock.budget_s if clock.budget_s is not None else math.inf, _LONG_S)
     reference.check_s = CHECK_SHARE * budget_s
@@ -135,6 +139,9 @@ def _start_onnxruntime(
 ) -> Future[Any] | None:
     """Starts ONNX Runtime in a process of its own while TVM compiles, which takes one core."""
     if model.onnx is None:
+        return None
+    if model.exact is not None:
+        reference.onnxruntime = f"it computes in float32, and this model in {model.precision}"
         return None
     import importlib.util
 

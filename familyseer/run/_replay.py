@@ -181,7 +181,12 @@ def _search_again(
 
     options = header.options
     target = resolve_target(options.target)
-    model = load_model(options.model, input_shapes=options.input_shapes or None, seed=options.seed)
+    model = load_model(
+        options.model,
+        input_shapes=options.input_shapes or None,
+        seed=options.seed,
+        precision=options.precision,
+    )
     subgraphs = extract_subgraphs(fuse(model.mod, target), target)
     warm_start = None
     if options.warm_start:

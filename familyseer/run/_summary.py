@@ -62,6 +62,7 @@ def summarise(
     covered_at_s: float | None,
     warm_start: list[dict[str, Any]],
     fleet: dict[str, Any] | None,
+    precision: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """The contents of summary.json; times in the units that their names end with."""
     untuned_us = None if end.untuned_s is None else end.untuned_s * 1e6
@@ -103,6 +104,7 @@ def summarise(
         "without": options.tactics.off(),
         "warm_start": warm_start,
         "fleet": fleet,
+        "precision": precision,
         "phases_s": {name: round(spent, 3) for name, spent in clock.phases.items()},
         "inputs": [{**asdict(spec), "shape": list(spec.shape)} for spec in model.inputs],
         "outputs": output_specs(model, outputs),

@@ -43,11 +43,11 @@ def quiet_logger() -> logging.Logger:
 
 
 def new_context(subgraph: Subgraph, target: Any, seed: int, threads: int) -> Any:
-    """A tuning context for a subgraph, with MetaSchedule's own design space for the target."""
+    """A tuning context for a subgraph, with the design space for the target."""
     return ms.TuneContext(
         mod=subgraph.mod,
         target=target,
-        space_generator="post-order-apply",
+        space_generator=space_for(target),
         search_strategy=ms.search_strategy.EvolutionarySearch(),
         task_name=subgraph.name,
         # from the subgraph and not from its position: another model's copy searches alike
@@ -55,6 +55,13 @@ def new_context(subgraph: Subgraph, target: Any, seed: int, threads: int) -> Any
         num_threads=threads,
         logger=quiet_logger(),
     )
+
+
+def space_for(target: Any) -> Any:
+    """MetaSchedule's own design space, but for tensor cores, where half of it does not build."""
+    from ops.tensor_cores import design_space, has_tensor_cores
+
+    return design_space(target) if has_tensor_cores(target) else "post-order-apply"
 
 
 class Proposals:

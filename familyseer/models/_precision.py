@@ -1,0 +1,69 @@
+"""A float32 model computed in a shorter type, as TVM's mixed precision does it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import Any
+
+from familyseer.errors import UserError
+from familyseer.models.specs import LoadedModel
+from familyseer.tvm_env import load_tvm
+
+# bfloat16 is not among them: TVM's pass knows float16 alone
+PRECISIONS = ("float32", "float16")
+
+
+def in_precision(model: LoadedModel, precision: str) -> LoadedModel:
+    """A model whose products take operands of a shorter type and accumulate in float32.
+
+    Parameters
+    ----------
+    precision
+        One of `PRECISIONS`; ``float32`` gives the model as it is.
+
+    Returns
+    -------
+    LoadedModel
+        Its inputs and outputs keep their types; its `exact` is the model as it was, and its digest
+        is another one.
+
+    Raises
+    ------
+    UserError
+        The precision is not known, or the model has no float32 product to shorten.
+    """
+    if precision == "float32":
+        return model
+    if precision not in PRECISIONS:
+        raise UserError(f"precision {precision}: expected one of {', '.join(PRECISIONS)}")
+    mod = _mixed(model.mod)
+    if not _computes_in(mod, precision):
+        raise UserError(
+            f"{model.source}: no float32 convolution or matrix product that {precision} could "
+            "take; expected a float32 model"
+        )
+    digest = hashlib.sha256(f"{model.digest} {precision}".encode()).hexdigest()
+    return replace(model, mod=mod, digest=digest, precision=precision, exact=model.mod)
+
+
+def _mixed(mod: Any) -> Any:
+    tvm = load_tvm()
+    from tvm.relax import transform
+
+    passes = [
+        transform.ConvertToDataflow(),
+        transform.CanonicalizeBindings(),
+        transform.ToMixedPrecision(out_dtype="float32"),
+        # weights are converted here and now, not at every run
+        transform.FoldConstant(),
+        transform.DeadCodeElimination(["main"]),
+        transform.CanonicalizeBindings(),
+    ]
+    return tvm.transform.Sequential(passes)(mod)
+
+
+def _computes_in(mod: Any, dtype: str) -> bool:
+    from familyseer.models._relax import calls
+
+    return any(str(getattr(var.ty, "dtype", "")) == dtype for var, _ in calls(mod))

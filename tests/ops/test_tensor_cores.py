@@ -1,0 +1,160 @@
+"""Tensor-core candidates build on the pinned TVM, without a GPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from familyseer.search._evolution import Evolution
+from familyseer.search._proposals import new_context
+from familyseer.search._sketch import sketches_of
+from familyseer.subgraphs import Subgraph, subgraph_key
+from familyseer.target import resolve_target
+from familyseer.tvm_env import load_tvm
+from ops.tensor_cores import STAGES, capability, design_space, has_tensor_cores
+
+PRODUCTS = [
+    ("float16", "float32", (64, 96, 128), False),
+    ("float16", "float16", (64, 64, 64), True),
+    ("bfloat16", "float32", (128, 64, 64), False),
+    ("bfloat16", "float32", (64, 64, 64), True),
+    ("int8", "int32", (64, 64, 64), True),
+    # extents that no tile divides are padded
+    ("float16", "float32", (49, 100, 52), False),
+]
+
+
+def gpu(arch: str) -> Any:
+    return load_tvm().target.Target(
+        {
+            "kind": "cuda",
+            "arch": arch,
+            "max_threads_per_block": 1024,
+            "max_shared_memory_per_block": 49152,
+            "thread_warp_size": 32,
+            "host": {"kind": "llvm"},
+        }
+    )
+
+
+def product(
+    operand: str, accumulator: str, shape: tuple[int, int, int], transposed: bool
+) -> Subgraph:
+    tvm = load_tvm(intrinsics=True)
+    te, (m, n, k) = tvm.te, shape
+    a = te.placeholder((m, k), operand, name="A")
+    b = te.placeholder((n, k) if transposed else (k, n), operand, name="B")
+    r = te.reduce_axis((0, k), name="r")
+
+    def term(i: Any, j: Any) -> Any:
+        other = b[j, r] if transposed else b[r, j]
+        return te.sum(a[i, r].astype(accumulator) * other.astype(accumulator), axis=r)
+
+    c = te.compute((m, n), term, name="C")
+    function = te.create_prim_func([a, b, c]).with_attr("global_symbol", "main")
+    mod = tvm.IRModule({"main": function})
+    return Subgraph(0, subgraph_key(mod), "product", mod, 1, 2.0 * m * n * k)
+
+
+def candidates(subgraph: Subgraph, target: Any, count: int) -> list[Any]:
+    """Random candidates of each sketch, as the search draws them."""
+    context = new_context(subgraph, target, 0, 1)
+    drawn = []
+    for sketch in sketches_of(context.generate_design_space()):
+        evolution = Evolution(
+            context, [sketch], lambda s: np.zeros(len(s)), None, np.random.default_rng(4)
+        )
+        drawn += [one.schedule for one in evolution.draw(count)]
+    return drawn
+
+
+def source(schedule: Any, target: Any) -> str:
+    built = load_tvm().driver.build(schedule.mod, target=target)
+    return str(built.imports[0].inspect_source())
+
+
+@pytest.mark.parametrize("kind", PRODUCTS, ids=str)
+def test_every_candidate_of_the_space_is_lowered(kind: Any) -> None:
+    target = gpu("sm_90")
+    drawn = candidates(product(*kind), target, 3)
+    sources = [source(schedule, target) for schedule in drawn]
+    assert len(sources) >= 3 * (1 + len(STAGES))
+    assert all("wmma::mma_sync" in text for text in sources)
+    ahead = [text for text in sources if "cp.async.wait_group" in text]
+    assert 0 < len(ahead) < len(sources)
+
+
+def test_stock_rules_still_need_ours() -> None:
+    """Once a TVM lowers its own space, this package can go."""
+    tvm = load_tvm(intrinsics=True)
+    target = gpu("sm_90")
+    ms = tvm.s_tir.meta_schedule
+    context = new_context(product("float16", "float32", (128, 128, 128), False), target, 0, 1)
+    stock = ms.TuneContext(
+        mod=context.mod, target=target, space_generator="post-order-apply", num_threads=1
+    )
+    failed = 0
+    for sketch in sketches_of(stock.generate_design_space()):
+        evolution = Evolution(
+            stock, [sketch], lambda s: np.zeros(len(s)), None, np.random.default_rng(4)
+        )
+        for one in evolution.draw(4):
+            try:
+                source(one.schedule, target)
+            except Exception as error:
+                failed += "tvm_access_ptr" in str(error)
+    assert failed > 0
+
+
+@pytest.mark.parametrize(
+    ("arch", "asynchronous", "bfloat16"), [("sm_75", False, False), ("sm_80", True, True)]
+)
+def test_the_space_holds_what_the_processor_has(
+    arch: str, asynchronous: bool, bfloat16: bool
+) -> None:
+    target = gpu(arch)
+    traces = [
+        str(one.trace)
+        for one in new_context(
+            product("float16", "float32", (64, 64, 64), False), target, 0, 1
+        ).generate_design_space()
+    ]
+    assert any("software_pipeline_async_stages" in trace for trace in traces) == asynchronous
+    shorter = new_context(product("bfloat16", "float32", (64, 64, 64), False), target, 0, 1)
+    found = [str(one.trace) for one in shorter.generate_design_space()]
+    assert any("wmma_sync_16x16x16_bf16bf16f32" in trace for trace in found) == bfloat16
+
+
+def test_targets_without_tensor_cores_keep_the_stock_space(cpu: Any) -> None:
+    assert not has_tensor_cores(cpu)
+    assert not has_tensor_cores(gpu("sm_61"))
+    assert has_tensor_cores(resolve_target("nvidia/nvidia-h100"))
+    assert capability(gpu("sm_90a")) == 90
+    assert type(design_space(gpu("sm_80"))).__name__ == "PostOrderApply"
+
+
+def test_tensor_cores_are_in_the_machine_code() -> None:
+    from tvm.support.nvcc import compile_cuda
+
+    target = gpu("sm_90")
+    drawn = candidates(product("float16", "float32", (64, 64, 64), False), target, 1)
+    for schedule in drawn[:2]:
+        text = source(schedule, target)
+        cubin = compile_cuda(text, target_format="cubin", arch="sm_90", compiler="nvrtc")
+        assert "HMMA" in disassembled(bytes(cubin))
+
+
+def disassembled(cubin: bytes) -> str:
+    import subprocess
+    import tempfile
+
+    from familyseer.toolchain import wheel_folders
+
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        tool = wheel_folders()[0] / "bin" / "nvdisasm"
+        done = subprocess.run([tool, file.name], capture_output=True, text=True, check=True)
+    return done.stdout

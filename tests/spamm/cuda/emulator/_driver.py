@@ -10,12 +10,14 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+from spamm.cuda._launch import Program
 
 # its place since NumPy 2
 _byte_bounds = getattr(getattr(np.lib, "array_utils", np), "byte_bounds")  # noqa: B009
@@ -42,7 +44,8 @@ _MESSAGE_BYTES = 512
 _SCALARS = {"i": np.int32, "I": np.uint32, "q": np.int64, "Q": np.uint64, "f": np.float32}
 _SCALARS["d"] = np.float64
 
-Argument = np.ndarray[Any, Any] | np.generic | None
+Array = np.ndarray[Any, Any]
+Argument = Array | np.generic | None
 
 
 class EmulationError(RuntimeError):
@@ -87,9 +90,10 @@ def _build(flags: Sequence[str], *files: Path, out: Path) -> None:
 
 @functools.cache
 def _runtime() -> Path:
-    out = _workspace() / "runtime.o"
+    """One library for all kernels of the process: it holds the threads' stacks."""
+    out = _workspace() / "runtime.so"
     sources = [_HERE / name for name in ("fibers.cpp", "memory.cpp", "warp.cpp")]
-    _build((*_RUNTIME, "-r", "-nostdlib"), *sources, out=out)
+    _build((*_RUNTIME, "-shared", "-Wl,--no-undefined"), *sources, out=out)
     return out
 
 
@@ -111,9 +115,36 @@ def _compile(text: str) -> Kernels:
     source.write_text(f'#include "spamm_emulate.h"\n#line 1 "kernels.cu"\n{body}\n{thunks}\n')
     _build((*_KERNEL, "-c"), source, out=stem.with_suffix(".o"))
     library = stem.with_suffix(".so")
-    link = ("-shared", "-Wl,-Bsymbolic", "-Wl,--no-undefined")
-    _build(link, stem.with_suffix(".o"), _runtime(), out=library)
+    _build(("-shared", "-Wl,--no-undefined"), stem.with_suffix(".o"), _runtime(), out=library)
     return Kernels(library, names, text)
+
+
+def run_program(
+    program: Program, inputs: Mapping[str, Array], *, seed: int | None = None
+) -> dict[str, Array]:
+    """Carry out a program's launches in order; its buffers, and the inputs, as they are then.
+
+    What a buffer that is not zeroed holds at first is garbage, as it is on a GPU.
+    """
+    kernels = compile_kernels(program.source)
+    arrays = dict(inputs)
+    assert set(program.inputs) == set(inputs), "the program's inputs are others"
+    for buffer in program.buffers:
+        assert buffer.name not in arrays, f"{buffer.name} is there twice"
+        arrays[buffer.name] = np.zeros(buffer.size, buffer.dtype)
+        if not buffer.zeroed:
+            arrays[buffer.name].view(np.uint8)[:] = 0xA5
+    for launch in program.launches:
+        args = [arrays[arg] if isinstance(arg, str) else arg for arg in launch.args]
+        kernels.launch(
+            launch.kernel,
+            launch.grid,
+            launch.block,
+            args,
+            shared_bytes=launch.shared_bytes,
+            seed=seed,
+        )
+    return arrays
 
 
 class Kernels:
@@ -122,6 +153,8 @@ class Kernels:
     def __init__(self, library: Path, names: Sequence[str], text: str) -> None:
         self._path = library
         self._library = ctypes.CDLL(str(library))
+        self._runtime = ctypes.CDLL(str(_runtime()))
+        self._image = ctypes.c_char.in_dll(self._library, "spamm_image")
         self._lines = text.splitlines()
         self.signatures = {name: self._signature(name) for name in names}
 
@@ -154,7 +187,8 @@ class Kernels:
         dims = [(ctypes.c_uint * 3)(*size) for size in sizes]
         pointers = (ctypes.c_void_p * max(1, len(values)))(*map(ctypes.addressof, values))
         message = ctypes.create_string_buffer(_MESSAGE_BYTES)
-        failed = self._library.spamm_emulate_launch(
+        failed = self._runtime.spamm_emulate_launch(
+            ctypes.byref(self._image),
             self._library[f"spamm_thunk_{kernel}"],
             pointers,
             *dims,
@@ -212,7 +246,7 @@ def _three(size: int | tuple[int, ...]) -> tuple[int, int, int]:
     return int(x), int(y), int(z)
 
 
-def _array(array: np.ndarray[Any, Any], code: str, index: int, place: str) -> _Array:
+def _array(array: Array, code: str, index: int, place: str) -> _Array:
     pointee, size = int(code[1:]), array.dtype.itemsize
     # bytes may be anything, and a vector type covers several elements
     if pointee not in (1, size) and not (pointee > size and pointee % size == 0):

@@ -196,9 +196,10 @@ extern "C" void spamm_emulate_barrier(int line) {
 }
 
 // 0, or 1 with what went wrong in `text`. seed < 0: threads in the order of their numbers.
-extern "C" int spamm_emulate_launch(void (*thunk)(void**), void** args, const unsigned* grid,
-                                    const unsigned* block, size_t shared, const Array* arrays,
-                                    int array_count, long long seed, char* text, size_t bytes) {
+extern "C" int spamm_emulate_launch(const Image* image, void (*thunk)(void**), void** args,
+                                    const unsigned* grid, const unsigned* block, size_t shared,
+                                    const Array* arrays, int array_count, long long seed,
+                                    char* text, size_t bytes) {
     message = text;
     message_bytes = bytes;
     kernel = thunk;
@@ -226,7 +227,7 @@ extern "C" int spamm_emulate_launch(void (*thunk)(void**), void** args, const un
     blockIdx = {0, 0, 0};
     if (!make_stacks()) fail("no memory for the stacks of the threads");
     launch_epoch = ++epoch;
-    memory_launch(arrays, array_count);
+    memory_launch(arrays, array_count, *image);
     for (unsigned z = 0; z < grid[2]; ++z)
         for (unsigned y = 0; y < grid[1]; ++y)
             for (unsigned x = 0; x < grid[0]; ++x) {

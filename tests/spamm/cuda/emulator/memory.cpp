@@ -13,11 +13,6 @@
 
 #include "runtime.h"
 
-extern "C" {
-extern unsigned char __start_spamm_shared[] __attribute__((weak, visibility("hidden")));
-extern unsigned char __stop_spamm_shared[] __attribute__((weak, visibility("hidden")));
-}
-
 namespace emulate {
 
 // Who last wrote and read a granule, and when.
@@ -35,7 +30,8 @@ namespace {
 constexpr size_t kMaxStatic = 48 * 1024;
 std::vector<Array> arrays;
 Cell dynamic_cells[kMaxShared], static_cells[kMaxStatic];
-uintptr_t image_begin, image_end;
+// of the library that the kernel is in
+uintptr_t image_begin, image_end, static_begin, static_end;
 
 uintptr_t number(const void* address) { return reinterpret_cast<uintptr_t>(address); }
 
@@ -116,13 +112,12 @@ Cell* shared_cells(uintptr_t at, size_t bytes, const char*& where, size_t& offse
                  offset, dynamic_shared);
         return dynamic_cells + offset;
     }
-    uintptr_t begin = number(__start_spamm_shared), end = number(__stop_spamm_shared);
-    if (at < begin || at >= end) return nullptr;
+    if (at < static_begin || at >= static_end) return nullptr;
     where = "static shared memory at byte";
-    offset = at - begin;
-    if (at + bytes > end)
+    offset = at - static_begin;
+    if (at + bytes > static_end)
         fail("out of bounds: %zu bytes at byte %zu of %zu of static shared memory", bytes, offset,
-             size_t(end - begin));
+             size_t(static_end - static_begin));
     return static_cells + offset;
 }
 
@@ -151,9 +146,11 @@ const Array& find_array(uintptr_t at, size_t bytes, const void* caller) {
 
 }  // namespace
 
-void memory_launch(const Array* given, int count) {
-    if (!image_end) dl_iterate_phdr(find_image, reinterpret_cast<void*>(&find_image));
-    size_t fixed = __stop_spamm_shared - __start_spamm_shared;
+void memory_launch(const Array* given, int count, const Image& image) {
+    dl_iterate_phdr(find_image, const_cast<void*>(image.code));
+    static_begin = number(image.shared_begin);
+    static_end = number(image.shared_end);
+    size_t fixed = static_end - static_begin;
     if (fixed > kMaxStatic) fail("%zu bytes of static shared memory: 48 KiB at most", fixed);
     if (fixed + dynamic_shared > kMaxShared)
         fail("%zu bytes of shared memory: %zu at most", fixed + dynamic_shared, kMaxShared);
@@ -171,7 +168,7 @@ void memory_launch(const Array* given, int count) {
 void memory_block() {
     // what nobody wrote is NaN in every floating type
     memset(smem, 0xff, dynamic_shared);
-    memset(__start_spamm_shared, 0xff, __stop_spamm_shared - __start_spamm_shared);
+    if (static_begin) memset(reinterpret_cast<void*>(static_begin), 0xff, static_end - static_begin);
 }
 
 void memory_end() {

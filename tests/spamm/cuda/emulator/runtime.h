@@ -26,6 +26,12 @@ struct Array {
     struct Cell* cells;
 };
 
+// The library of the kernel: an address in its code, and its static shared memory.
+struct Image {
+    const void* code;
+    unsigned char *shared_begin, *shared_end;
+};
+
 struct Copy {
     unsigned char* to;
     const unsigned char* from;
@@ -77,7 +83,7 @@ using Collective = void (*)(Thread* lanes, unsigned mask);
 void collect(const char* what, unsigned mask, int line, void* operand, Collective all);
 
 // memory.cpp
-void memory_launch(const Array* arrays, int count);
+void memory_launch(const Array* arrays, int count, const Image& image);
 void memory_block();
 void memory_end();
 void check(const Thread& thread, const void* address, size_t bytes, bool write, bool atomic,

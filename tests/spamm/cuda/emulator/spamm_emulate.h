@@ -243,6 +243,18 @@ static inline unsigned spamm_to_tf32(float value) {
 
 // -- how the driver finds and calls a kernel ----------------------------------------------------
 
+extern "C" {
+extern unsigned char __start_spamm_shared[] __attribute__((weak, visibility("hidden")));
+extern unsigned char __stop_spamm_shared[] __attribute__((weak, visibility("hidden")));
+}
+struct SpammImage {
+    const void* code;
+    unsigned char *shared_begin, *shared_end;
+};
+extern "C" const SpammImage spamm_image;
+extern "C" const SpammImage spamm_image = {&spamm_image, __start_spamm_shared,
+                                           __stop_spamm_shared};
+
 // One letter a parameter: what it is, and for a pointer the size of what it points to ("c2" is a
 // pointer to 2 constant bytes), so that the driver can refuse what the hardware would misread.
 template <class T>

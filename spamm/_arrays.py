@@ -41,10 +41,14 @@ class Operands(NamedTuple):
 
 def matrix_of(stack: Array, index: tuple[int, ...]) -> Array:
     """The matrix that broadcasting puts at an index of the batch."""
-    own = index[len(index) - (stack.ndim - 2) :]
-    at = tuple(0 if size == 1 else i for i, size in zip(own, stack.shape, strict=False))
-    matrix: Array = stack[at]
+    matrix: Array = stack[own_index(stack, index)]
     return matrix
+
+
+def own_index(stack: Array, index: tuple[int, ...]) -> tuple[int, ...]:
+    """Where a stack has the matrix that broadcasting puts at an index of the batch."""
+    own = index[len(index) - (stack.ndim - 2) :]
+    return tuple(0 if size == 1 else i for i, size in zip(own, stack.shape, strict=False))
 
 
 def checked_operands(a: Any, b: Any) -> Operands:

@@ -9,23 +9,35 @@ A backend is a module with
 - ``multiply(a, b, plan, out) -> None`` for matrices of one type, in any layout; `out` is
   overwritten, its type is float32, float64 or that of `a`.
 
-It may also have ``build_plan(norms_a, norms_b, shape, block, tau) -> Plan``, where it builds plans
-faster than NumPy does. Importing a backend whose needs are not there raises ImportError.
+It may also have
+
+- ``build_plan(norms_a, norms_b, shape, block, tau) -> Plan``, where it builds plans faster than
+  NumPy does,
+- ``multiply_tf32(a, b, plan, out)``, where its float32 products can round to TF32 by themselves;
+  else the operands are rounded before,
+- ``matmul``, ``plan`` and ``multiply_arrays`` for arrays that lie on a device, with the arguments
+  of `spamm.matmul`, `spamm.plan` and `spamm.multiply` but `backend`.
+
+Importing a backend whose needs are not there raises ImportError.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-import importlib.util
-from typing import TYPE_CHECKING, Any, Protocol
+import operator
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 if TYPE_CHECKING:
     from spamm._plan import Plan
 
+Sizes = tuple[int, int, int]
+
 _MODULES = {"numpy": "spamm._reference", "cpu": "spamm.cpu", "cuda": "spamm.cuda"}
+# What "auto" tries for arrays in the host's memory, fastest first
+_AUTO = ("cpu", "numpy")
 _NEEDS = {"numpy": "numpy", "cpu": "apache-tvm", "cuda": "pycuda and a CUDA driver"}
 
 
@@ -41,6 +53,18 @@ class Backend(Protocol):
     def norms(self, array: Any, rows: int, cols: int) -> Any: ...
 
     def multiply(self, a: Any, b: Any, plan: Plan, out: Any) -> None: ...
+
+
+class Choice(NamedTuple):
+    """A backend and the block sizes to use with it."""
+
+    module: Backend
+    block: Sizes
+
+    @property
+    def norms(self) -> Any:
+        """The backend's `norms`."""
+        return self.module.norms
 
 
 def names() -> tuple[str, ...]:
@@ -77,10 +101,67 @@ def load(name: str) -> Backend:
     return backend
 
 
-def resolve(name: str, *arrays: npt.NDArray[Any]) -> str:
-    """The name that "auto" stands for: where the arrays lie, else the fastest that is there."""
-    if name != "auto":
-        return name
-    if any(hasattr(array, "__cuda_array_interface__") for array in arrays):
-        return "cuda"
-    return "cpu" if importlib.util.find_spec("tvm") is not None else "numpy"
+def resolve(name: str, block: Any, dtype: np.dtype[Any], shape: Sizes = (0, 0, 0)) -> Choice:
+    """The backend that is asked for, or with "auto" the fastest that is there and can do it.
+
+    Parameters
+    ----------
+    block
+        Block sizes as the caller gave them; None for the backend's own.
+    shape
+        (m, k, n), for the backend's own block sizes.
+
+    Raises
+    ------
+    ValueError
+        There is no such backend, or it cannot do these block sizes or this type.
+    RuntimeError
+        It needs what is not there.
+    """
+    sizes = None if block is None else checked_block(block)
+    for candidate in _AUTO if name == "auto" else (name,):
+        try:
+            module = load(candidate)
+        except RuntimeError:
+            if name != "auto":
+                raise
+            continue
+        chosen = sizes or module.default_block(*shape, dtype)
+        refusal = module.supports(chosen, dtype)
+        if refusal is None:
+            return Choice(module, chosen)
+        if name != "auto":
+            raise ValueError(f"backend: {name!r} cannot do this: {refusal}")
+    raise RuntimeError(f"backend: none can multiply {dtype} in blocks {sizes}")
+
+
+def load_for_device(name: str) -> Any:
+    """The backend for arrays on a device, which "auto" stands for there.
+
+    Raises
+    ------
+    ValueError
+        Another backend is asked for.
+    RuntimeError
+        It needs what is not there.
+    """
+    if name not in ("auto", "cuda"):
+        load(name)
+        raise ValueError(f"backend: arrays on a device expect 'auto' or 'cuda', got {name!r}")
+    return load("cuda")
+
+
+def on_device(*arrays: Any) -> bool:
+    """Whether any array lies on a CUDA device."""
+    return any(hasattr(each, "__cuda_array_interface__") for each in arrays)
+
+
+def checked_block(block: Any) -> Sizes:
+    """Block sizes (bm, bk, bn) from one integer or three; ValueError for anything else."""
+    sizes: tuple[int, ...] = ()
+    with contextlib.suppress(TypeError, ValueError):
+        given = (block,) * 3 if np.ndim(block) == 0 else block
+        sizes = tuple(operator.index(size) for size in given)
+    if len(sizes) != 3 or min(sizes) < 1:
+        raise ValueError(f"block: expected a positive integer or three of them, got {block!r}")
+    return sizes[0], sizes[1], sizes[2]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import operator
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from spamm._arrays import checked_matrices
 from spamm._norms import Norms, grid_of
-from spamm._products import SkippedErrors, parts
+from spamm._plan_file import read_plans, write_plans
+from spamm._products import SkippedErrors, kept_by_lists, parts
 
 Sizes = tuple[int, int, int]
+
+# Lists of kept products stay in use while new ones would save no more than this
+_REUSE = 1.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +104,72 @@ class Plan:
         counts: npt.NDArray[np.int64] = np.diff(self.offsets).reshape(mb, nb).sum(axis=1)
         return counts
 
+    def refresh(self, a: Any, b: Any, *, backend: str = "auto") -> Plan:
+        """The plan for new values of the same shape, at the same tau.
+
+        Where the values have changed little, as from one iteration of a self-consistent field to
+        the next, the block lists stay: ``new.ks is old.ks`` and ``new.reused`` is true, so that
+        what was made of them (copies on a device, a partition) stays good. They stay while they
+        keep at most 10 % more products than new lists at this tau would, and their error bound
+        is at most 10 % above that of new lists; drift over many calls cannot add up, as both are
+        compared with new lists, not with the last ones. `error_bound` is computed for the lists
+        that the plan has and the new values: it is as rigorous as a new plan's.
+
+        tau stays even if it came from a valid ratio or a relative error, which then hold only as
+        nearly as the values have stayed: look at `valid_ratio` and `error_bound`.
+
+        Parameters
+        ----------
+        a, b
+            Matrices (m, k) and (k, n).
+        backend
+            What computes the norms; see `spamm.matmul`.
+
+        Raises
+        ------
+        ValueError
+            The matrices are of another shape, or not supported.
+        RuntimeError
+            The backend needs what is not there.
+        """
+        from spamm import _backends
+
+        operands = checked_matrices(a, b, self.shape)
+        if operands.batch:
+            raise ValueError(f"a, b: expected one matrix each, got a batch {operands.batch}")
+        (bm, bk, bn), host = self.block, _backends.resolve(backend, self.block, operands.a.dtype)
+        norms_a = host.norms(operands.a, bm, bk)
+        norms_b = host.norms(operands.b, bk, bn)
+        fresh = build_plan(norms_a, norms_b, self.shape, self.block, self.tau)
+        if self.blocks_valid > _REUSE * fresh.blocks_valid:
+            return fresh
+        kept = plan_from_lists(
+            norms_a, norms_b, self.shape, self.block, self.tau, self.offsets, self.ks
+        )
+        if kept.error_bound > _REUSE * fresh.error_bound:
+            return fresh
+        return replace(kept, reused=True)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the plan to a NumPy archive (.npz) without pickle; the name is not changed."""
+        write_plans(path, [self], self.shape, self.block, None)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Plan:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        ValueError
+            The file is damaged, is no plan, or is a plan of a batch: one line that names it.
+        OSError
+            It cannot be opened.
+        """
+        plans, _, _, batch = read_plans(path)
+        if batch is not None:
+            raise ValueError(f"{os.fspath(path)}: it holds plans of a batch {batch}, not of one")
+        return plans[0]
+
 
 def grid(shape: Sizes, block: Sizes) -> Sizes:
     """Numbers of blocks (mb, kb, nb) that cover (m, k, n)."""
@@ -148,6 +218,27 @@ def build_plan(norms_a: Norms, norms_b: Norms, shape: Sizes, block: Sizes, tau: 
     return Plan(shape, block, tau, offsets, ks, errors.bound(), norms_a, norms_b)
 
 
+def plan_from_lists(
+    norms_a: Norms,
+    norms_b: Norms,
+    shape: Sizes,
+    block: Sizes,
+    tau: float,
+    offsets: npt.NDArray[np.int64],
+    ks: npt.NDArray[np.int32],
+) -> Plan:
+    """A plan with these lists of kept products, which need not be what tau keeps, and its bound.
+
+    The arguments are those of `build_plan` and of `Plan`; the lists are taken as they are.
+    """
+    norms_a, norms_b = _checked_norms(norms_a, "norms_a"), _checked_norms(norms_b, "norms_b")
+    errors = SkippedErrors(norms_a, norms_b)
+    for part in parts(norms_a, norms_b):
+        errors.add(part, kept_by_lists(part, offsets, ks, norms_b.shape[1]))
+    tau = checked_tau(tau)
+    return Plan(shape, block, tau, offsets, ks, errors.bound(), norms_a, norms_b)
+
+
 def checked_tau(tau: Any) -> float:
     """tau as a float; ValueError unless it is a finite number of at least 0."""
     try:
@@ -157,17 +248,6 @@ def checked_tau(tau: Any) -> float:
     if not 0 <= value < float("inf"):
         raise ValueError(f"tau: expected a finite number of at least 0, got {tau!r}")
     return value
-
-
-def checked_block(block: Any) -> Sizes:
-    """Block sizes (bm, bk, bn) from one integer or three; ValueError for anything else."""
-    sizes: tuple[int, ...] = ()
-    with contextlib.suppress(TypeError, ValueError):
-        given = (block,) * 3 if np.ndim(block) == 0 else block
-        sizes = tuple(operator.index(size) for size in given)
-    if len(sizes) != 3 or min(sizes) < 1:
-        raise ValueError(f"block: expected a positive integer or three of them, got {block!r}")
-    return sizes[0], sizes[1], sizes[2]
 
 
 def _checked_norms(norms: Any, name: str) -> Norms:

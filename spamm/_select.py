@@ -83,6 +83,8 @@ def tau_for_bound(norms_a: Norms, norms_b: Norms, bound: float) -> float:
     """
     if not bound >= 0:
         raise ValueError(f"bound: expected a number of at least 0, got {bound!r}")
+    if not norms_a.size or not norms_b.size:
+        return 0.0
     a, b = _wide(norms_a, norms_b)
     return _largest_tau(a, b, _ErrorAtMost(a, b, bound)).tau
 
@@ -103,8 +105,7 @@ def tau_for_valid_ratio(norms_a: Norms, norms_b: Norms, ratio: float) -> float:
         The ratio is not in (0, 1], or cannot be met because too many products are equal (or may
         not be skipped): the message says which ratios are the neighbours.
     """
-    if not 0 < ratio <= 1:
-        raise ValueError(f"valid_ratio: expected a number above 0 and at most 1, got {ratio!r}")
+    ratio = checked_ratio(ratio)
     total = norms_a.shape[0] * norms_a.shape[1] * norms_b.shape[1]
     if ratio == 1 or total == 0:
         return 0.0
@@ -115,6 +116,17 @@ def tau_for_valid_ratio(norms_a: Norms, norms_b: Norms, ratio: float) -> float:
     if abs(nearest - ratio) > max(_RATIO_TOLERANCE, 0.5 / total * (1 + 1e-9)):
         raise ValueError(_cannot_meet(ratio, more, fewer))
     return crossing.tau if nearest == more else float(np.nextafter(crossing.tau, np.inf))
+
+
+def checked_ratio(ratio: Any) -> float:
+    """A valid ratio as a float; ValueError unless it is above 0 and at most 1."""
+    try:
+        value = float(ratio)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not 0 < value <= 1:
+        raise ValueError(f"valid_ratio: expected a number above 0 and at most 1, got {ratio!r}")
+    return value
 
 
 def _cannot_meet(ratio: float, more: float, fewer: float) -> str:

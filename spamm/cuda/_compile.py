@@ -1,8 +1,8 @@
 """CUDA C++ text to a cubin by nvrtc, without a GPU, and what the cubin says of itself.
 
 nvrtc, its headers and cuobjdump are found by ``cuda.pathfinder``, which looks at NVIDIA's wheels,
-at conda, and at a system's toolkit (``CUDA_PATH``, ``CUDA_HOME``), in that order for all of them, so
-that headers and compiler are of one version.
+at conda, and at a system's toolkit (``CUDA_PATH``, ``CUDA_HOME``), in that order for all, so that
+headers and compiler are of one version.
 """
 
 from __future__ import annotations

@@ -28,6 +28,8 @@ typedef Layout<TILE_K / PACK, PADDING_A, false> LayoutA;
 typedef Layout<TILE_N / PACK, PADDING_B, sizeof(Element) == 4> LayoutB;
 constexpr int A_BYTES = TILE_M * LayoutA::STRIDE;
 constexpr int STAGE_BYTES = A_BYTES + TILE_K * LayoutB::STRIDE;
+// Narrow loads wait in registers, which are scarce: a chunk at a time.
+constexpr int UNROLLED = SPAMM_LOAD_BYTES == 16 ? TILE_M + TILE_K : 1;
 
 struct Matrices {
   const Element *A, *B;
@@ -52,18 +54,24 @@ __device__ __forceinline__ void copy_chunk(
 #endif
 }
 
-// `start` are the entries this stage begins with, `within` how far into the first it begins.
+// Which k is in a stage's place p: `start` are the entries that the stage begins with, `within` how
+// far into the first it begins.
+__device__ __forceinline__ int k_of(const int* start, int within, int p) {
+  return SLOTS == 1 ? start[0] + within + p : start[p / BLOCK_K] + p % BLOCK_K;
+}
+
 __device__ __forceinline__ void load_a(
     unsigned char* stage, const Matrices& x, int row0, const int* start, int within) {
   constexpr int ROWS = THREADS / LayoutA::CHUNKS;
   const int chunk = threadIdx.x % LayoutA::CHUNKS, row = threadIdx.x / LayoutA::CHUNKS;
-  const int column = chunk * PACK;
-  const int k = start[column / BLOCK_K] + within + column % BLOCK_K;
+  const int k = k_of(start, within, chunk * PACK);
   const Element* from = x.A + (row0 + row) * x.lda + k;
-#pragma unroll
-  for (int i = 0; i < TILE_M / ROWS; ++i)
-    copy_chunk(stage + LayoutA::at(row + i * ROWS, chunk), from + i * ROWS * x.lda,
-               row0 + row + i * ROWS < x.m, x.k - k);
+#pragma unroll UNROLLED
+  for (int i = 0; i < TILE_M / ROWS; ++i) {
+    copy_chunk(stage + LayoutA::at(row + i * ROWS, chunk), from, row0 + row + i * ROWS < x.m,
+               x.k - k);
+    from += ROWS * x.lda;
+  }
 }
 
 __device__ __forceinline__ void load_b(
@@ -71,17 +79,26 @@ __device__ __forceinline__ void load_b(
   constexpr int ROWS = THREADS / LayoutB::CHUNKS;
   const int chunk = threadIdx.x % LayoutB::CHUNKS, row = threadIdx.x / LayoutB::CHUNKS;
   const int column = col0 + chunk * PACK;
-  // the list is read before the first copy, which the compiler takes for a write to it
+#if SPAMM_LOAD_BYTES == 16
+  // the list is read before the first copy: the compiler would read it again after each
   int k[TILE_K / ROWS];
 #pragma unroll
-  for (int i = 0; i < TILE_K / ROWS; ++i) {
-    const int r = row + i * ROWS;
-    k[i] = start[SLOTS == 1 ? 0 : r / BLOCK_K] + within + (SLOTS == 1 ? r : r % BLOCK_K);
-  }
+  for (int i = 0; i < TILE_K / ROWS; ++i) k[i] = k_of(start, within, row + i * ROWS);
+  const Element* from = x.B + k[0] * x.ldb + column;
 #pragma unroll
-  for (int i = 0; i < TILE_K / ROWS; ++i)
-    copy_chunk(stage + A_BYTES + LayoutB::at(row + i * ROWS, chunk), x.B + k[i] * x.ldb + column,
-               k[i] < x.k, x.n - column);
+  for (int i = 0; i < TILE_K / ROWS; ++i) {
+    copy_chunk(stage + A_BYTES + LayoutB::at(row + i * ROWS, chunk),
+               SLOTS == 1 ? from : x.B + k[i] * x.ldb + column, k[i] < x.k, x.n - column);
+    from += ROWS * x.ldb;
+  }
+#else
+#pragma unroll 1
+  for (int r = row; r < TILE_K; r += ROWS) {
+    const int k = k_of(start, within, r);
+    copy_chunk(stage + A_BYTES + LayoutB::at(r, chunk), x.B + k * x.ldb + column, k < x.k,
+               x.n - column);
+  }
+#endif
 }
 
 __device__ __forceinline__ void load_stage(

@@ -39,11 +39,12 @@ __device__ __forceinline__ void spamm_ldmatrix_x2{name}(unsigned (&r)[2], const 
 
 _COPIES = """\
 // Copies 16 bytes to shared memory without waiting, or writes zeros there. A group of such copies
-// ends with a commit; wait<N> returns when all but the last N groups of this thread are there.
+// ends with a commit; wait<N> returns when all but the last N groups of this thread are there. To
+// the compiler a copy writes no memory, so that it need not read other things again: it must lie
+// between two barriers with nothing that reads its target.
 __device__ __forceinline__ void spamm_cp_async16(void* to, const void* from, bool pred) {
   asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;"
-               :: "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from), "r"(pred ? 16 : 0)
-               : "memory");
+               :: "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from), "r"(pred ? 16 : 0));
 }
 __device__ __forceinline__ void spamm_cp_async_commit() {
   asm volatile("cp.async.commit_group;" ::: "memory");

@@ -10,7 +10,7 @@ from spamm.cuda._config import ITEM_BYTES, SHARED_LIMIT, MultiplyConfig
 Sizes = tuple[int, int, int]
 
 DEFAULT_BLOCK: Sizes = (128, 32, 128)
-"""A plan's blocks unless told: wide enough for a warp's tile, fine along k, where it costs little."""
+"""A plan's blocks unless told: as wide as a warp's tile or wider, fine along k, where that is cheap."""
 
 _BLOCKS = tuple((side, depth, side) for side in (32, 64, 128) for depth in (16, 32, 64))
 _TILES = ((64, 64), (64, 128), (128, 64), (128, 128), (128, 256), (256, 128))

@@ -10,9 +10,6 @@ from spamm.generators import algebraic_decay, exponential_decay, im2col_case
 
 DECAYS = ("exponential", "algebraic", "im2col")
 DTYPES = ("float16", "bfloat16", "float32", "tf32", "float64")
-# its square is the smallest normal float32: no product of two entries is subnormal, on which
-# dense products, and they alone, would spend many times as long
-_FLOOR = 2.0**-63
 _PROBES = 8
 _HALVINGS = 14
 
@@ -40,11 +37,10 @@ def matrices(decay: str, size: int, dtype: str) -> tuple[Any, Any]:
     kind: Any = "float32" if dtype == "tf32" else dtype
     if decay == "im2col":
         return im2col_case(dtype=kind)
-    floor = None if kind in ("float16", "bfloat16") else _FLOOR
     made = [
-        exponential_decay(size, base=0.98, dtype=kind, seed=seed, floor=floor)
+        exponential_decay(size, base=0.98, dtype=kind, seed=seed)
         if decay == "exponential"
-        else algebraic_decay(size, exponent=2.0, dtype=kind, seed=seed, floor=floor)
+        else algebraic_decay(size, exponent=2.0, dtype=kind, seed=seed)
         for seed in (0, 1)
     ]
     return made[0], made[1]

@@ -27,8 +27,10 @@ from spamm._timing import in_turns
 
 # at about 10^8 a second, what a round may spend on scipy.sparse
 _MOST_MULTIPLICATIONS = 2 * 10**9
-# a dense product of float32 is not more exact than that
-_ROUNDING = 1e-6
+# what dense products differ by
+_ROUNDING = {"float16": 2e-3, "bfloat16": 2e-2, "tf32": 2e-3, "float32": 1e-5, "float64": 1e-13}
+# no product of float32 is more exact than that
+_LEAST_ERROR = 1e-6
 _SHORTEST_S = 2e-2
 
 
@@ -74,7 +76,10 @@ def measure(case: Case, block: int | None, repeats: int, device: Device | None) 
         "rel_error": float(np.linalg.norm(got - truth)) / size,
         "rel_error_bound": plan.error_bound / size,
     }
-    sparse, told = sparse_run(as_wrong(*made, max(found["rel_error"], _ROUNDING)), device)
+    allowed = found["rel_error_bound"] + _ROUNDING[case.dtype]
+    if found["rel_error"] > allowed:
+        raise click.ClickException(f"{case.key}: wrong by {found['rel_error']:.1e} > {allowed:.1e}")
+    sparse, told = sparse_run(as_wrong(*made, max(found["rel_error"], _LEAST_ERROR)), device)
     if sparse is not None:
         runs["sparse"] = sparse
     finish = (lambda: None) if device is None else device.wait

@@ -39,9 +39,10 @@ def algebraic_decay(
         Multiplies each entry by a number drawn evenly from [-1, 1). None leaves the formula's
         own entries, all of them positive.
     floor
-        Entries whose size by the formula is below it are zero. By default the smallest normal
-        number of `dtype`: processors take many times longer over subnormal numbers, which would
-        slow down a dense product more than one that skips them.
+        Entries below it in size are zero. By default so large that products of two entries are
+        normal numbers of the type that they are added up in (1.1e-19 for float32): processors
+        take many times longer over subnormal ones, and a dense product, which meets them
+        everywhere, would be slow for that reason alone.
 
     Returns
     -------
@@ -244,7 +245,7 @@ def _by_distance(
         raise ValueError(f"floor: expected 0 or more, got {floor}")
     kind = _float_type(dtype)
     values = scale * profile
-    least = _smallest_normal(kind) if floor is None else floor
+    least = _default_floor(kind) if floor is None else floor
     values[np.abs(values) < least] = 0.0
     # row i of a Toeplitz matrix is a window of its diagonals' values, that of row 0 the last
     diagonals = np.concatenate([values[1:rows][::-1], values[:columns]]).astype(kind)
@@ -279,12 +280,11 @@ def _check_share(name: str, value: float) -> None:
         raise ValueError(f"{name}: expected a share from 0 to 1, got {value}")
 
 
-def _smallest_normal(kind: np.dtype[Any]) -> float:
-    if kind.kind == "f":
-        return float(np.finfo(kind).smallest_normal)
-    import ml_dtypes
-
-    return float(ml_dtypes.finfo(kind).smallest_normal)
+def _default_floor(kind: np.dtype[Any]) -> float:
+    # narrow types are added up in float32
+    added_up = kind if kind.itemsize >= 4 else np.dtype(np.float32)
+    root = float(np.sqrt(np.finfo(added_up).smallest_normal))
+    return max(root, float(np.finfo(np.float16).smallest_normal)) if kind == np.float16 else root
 
 
 def _float_type(dtype: DTypeLike) -> np.dtype[Any]:

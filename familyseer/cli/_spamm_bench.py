@@ -11,7 +11,7 @@ import click
 
 from familyseer.cli import _options as options
 from familyseer.cli import _spamm_inputs as inputs
-from familyseer.errors import UserError
+from familyseer.errors import RunError, UserError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -187,6 +187,7 @@ def _measure(
         with np.errstate(all="ignore"):
             size = float(np.linalg.norm(dense))
             error = float(np.linalg.norm(out - dense))
+        _check(error, plan.error_bound, size, a.dtype)
         rows.append(
             {
                 criterion: value,
@@ -198,6 +199,17 @@ def _measure(
             }
         )
     return rows
+
+
+def _check(error: float, bound: float, size: float, dtype: Any) -> None:
+    """RunError where a product is wrong: figures of such a one mean nothing."""
+    import numpy as np
+
+    narrow = dtype.itemsize == 2
+    rounding = 1e-2 if narrow else 1e3 * float(np.finfo(dtype).eps)
+    # not what is NaN: that is neither right nor wrong
+    if error > bound + rounding * size:
+        raise RunError(f"the product is wrong by {error:.2e}, and the bound is {bound:.2e}")
 
 
 def _one(dense: Any, plan: Any, multiply: Any, repeat: int) -> dict[str, float]:

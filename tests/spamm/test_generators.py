@@ -37,11 +37,16 @@ def test_a_seed_draws_signs_and_sizes_within_the_formula(make: Callable[..., Any
 
 
 @pytest.mark.parametrize("seed", [None, 1])
-def test_no_entry_is_subnormal(seed: int | None) -> None:
-    for dtype, tiny in (("float32", np.finfo("float32").tiny), ("float16", 2.0**-14)):
-        made = np.abs(exponential_decay(2048, dtype=dtype, base=0.9, seed=seed))
-        assert made[made > 0].min() >= tiny
-        assert made[0, -1] == 0
+@pytest.mark.parametrize(
+    ("dtype", "least"),
+    [("float16", 2.0**-14), ("bfloat16", 2.0**-63), ("float32", 2.0**-63), ("float64", 2.0**-511)],
+)
+def test_neither_entries_nor_their_products_are_subnormal(
+    dtype: str, least: float, seed: int | None
+) -> None:
+    made = np.abs(exponential_decay(1024, dtype=dtype, base=0.4, seed=seed).astype("float64"))
+    assert least <= made[made > 0].min() < 100 * least
+    assert made[0, -1] == 0
 
 
 def test_a_floor_drops_what_lies_below_it() -> None:

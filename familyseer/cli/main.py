@@ -12,6 +12,7 @@ _COMMANDS = (
     "models",
     "run",
     "bench",
+    "export",
     "replay",
     "compare",
     "spamm",

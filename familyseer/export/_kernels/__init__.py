@@ -1,0 +1,1 @@
+"""Making kernel libraries: schedules chosen, lowered, compiled, and their C."""

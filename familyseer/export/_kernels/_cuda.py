@@ -1,0 +1,198 @@
+"""CUDA kernels: what a host function launches, and the source, cubin and PTX of that."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from familyseer.errors import RunError
+from familyseer.export._kernels._choose import Tuned
+from familyseer.export._kernels._lower import finish_device, lower
+from familyseer.kernels._manifest import ITEM_BYTES, Launch
+from familyseer.toolchain import cuda_environment_once
+from familyseer.tvm_env import load_tvm
+
+log = logging.getLogger(__name__)
+
+# what cuMemAlloc aligns to, so that a buffer in a workspace is as good as one of its own
+_ALIGNMENT = 256
+_GRID = ("blockIdx.x", "blockIdx.y", "blockIdx.z")
+_BLOCK = ("threadIdx.x", "threadIdx.y", "threadIdx.z")
+_SHARED = "tirx.use_dyn_shared_memory"
+
+
+class NotPlainError(Exception):
+    """A host function does something beside launching kernels; the message says what."""
+
+
+@dataclass(frozen=True)
+class CudaKernel:
+    """A compiled kernel.
+
+    Attributes
+    ----------
+    source, cubin, ptx
+        CUDA C++, the binary for the target's architecture, and the text for later ones, None where
+        the source needs features of that architecture alone.
+    ptx_arch
+        Virtual architecture of `ptx`.
+    launches, workspace_bytes
+        As in `familyseer.kernels._manifest.CudaCode`.
+    """
+
+    source: str
+    cubin: bytes
+    ptx: bytes | None
+    ptx_arch: str | None
+    launches: tuple[Launch, ...]
+    workspace_bytes: int
+
+
+def compile_kernel(tuned: Tuned, target: Any, symbol: str, names: Sequence[str]) -> CudaKernel:
+    """Compiles a tuned subgraph for CUDA.
+
+    Parameters
+    ----------
+    symbol
+        What the names of the device functions begin with.
+    names
+        Of the arguments, in the order of the subgraph's parameters.
+
+    Raises
+    ------
+    NotPlainError
+        The subgraph needs more than launches of kernels.
+    RunError
+        The CUDA compiler is missing or refuses the source.
+    """
+    host, functions = lower(tuned.mod, target, symbol)
+    plan = _Plan(host, names, functions)
+    source = cuda_source(functions, target)
+    arch = str(target.attrs["arch"])
+    cubin = _compile(source, "cubin", arch, symbol)
+    # a suffix stands for features that later architectures need not have
+    ptx_arch = re.sub(r"^sm_(\d+)[af]?$", r"compute_\1", arch)
+    try:
+        ptx = _compile(source, "ptx", ptx_arch, symbol)
+    except RunError as error:
+        log.warning("no PTX for later GPUs: %s", error)
+        return CudaKernel(source, cubin, None, None, plan.launches, plan.workspace_bytes)
+    return CudaKernel(source, cubin, ptx, ptx_arch, plan.launches, plan.workspace_bytes)
+
+
+def cuda_source(functions: Mapping[str, Any], target: Any) -> str:
+    """The CUDA C++ of lowered device functions."""
+    build = importlib.import_module("tvm.tirx.build").codegen_build
+    # where TVM has a CUDA runtime it compiles at once, for the target in scope
+    with target:
+        return str(build(finish_device(dict(functions)), target).inspect_source())
+
+
+def _compile(source: str, form: str, arch: str, symbol: str) -> bytes:
+    cuda_environment_once()
+    nvcc = importlib.import_module("tvm.support.nvcc")
+    try:
+        return bytes(nvcc.compile_cuda(source, target_format=form, arch=arch))
+    except (RuntimeError, ValueError, OSError) as error:
+        lines = [line for line in str(error).splitlines() if line.strip()] or ["no message"]
+        reason = next((line for line in lines if "error" in line), lines[0])
+        raise RunError(f"{symbol}: no {form} for {arch} ({reason.strip()[:300]})") from None
+
+
+class _Plan:
+    """What a lowered host function launches.
+
+    Attributes
+    ----------
+    launches
+        In their order.
+    workspace_bytes
+        Of all buffers between them, one behind the other.
+    """
+
+    def __init__(self, host: Any, names: Sequence[str], functions: Mapping[str, Any]) -> None:
+        self._tirx = load_tvm().tirx
+        self._functions = functions
+        # of each buffer, what it points to: an argument, or a place in the workspace
+        self._places: dict[Any, str | int] = dict(zip(host.params, names, strict=True))
+        self._launches: list[Launch] = []
+        self.workspace_bytes = 0
+        self._visit(host.body)
+        self.launches = tuple(self._launches)
+        if not self.launches:
+            raise NotPlainError("it launches nothing")
+
+    def _visit(self, statement: Any) -> None:
+        kind = type(statement).__name__
+        handlers: dict[str, Callable[[Any], None]] = {
+            "SeqStmt": self._visit_all,
+            "AllocBuffer": self._allocate,
+            "DeclBuffer": self._view,
+            "AttrStmt": lambda one: self._visit(one.body),
+            "Evaluate": self._evaluate,
+        }
+        if kind not in handlers:
+            raise NotPlainError(f"its host code has a {kind}")
+        handlers[kind](statement)
+
+    def _visit_all(self, sequence: Any) -> None:
+        for one in sequence.seq:
+            self._visit(one)
+
+    def _allocate(self, statement: Any) -> None:
+        buffer = statement.buffer
+        dtype = str(buffer.dtype)
+        if dtype not in ITEM_BYTES:
+            raise NotPlainError(f"its workspace holds {dtype}")
+        self._places[buffer] = self.workspace_bytes
+        size = math.prod(int(extent) for extent in buffer.shape) * ITEM_BYTES[dtype]
+        self.workspace_bytes += -(-max(1, size) // _ALIGNMENT) * _ALIGNMENT
+
+    def _view(self, statement: Any) -> None:
+        self._places[statement.buffer] = self._place(statement.data)
+
+    def _evaluate(self, statement: Any) -> None:
+        call = statement.value
+        if isinstance(call, self._tirx.IntImm):
+            return
+        name = str(getattr(getattr(call, "op", None), "name", type(call).__name__))
+        if name != "tirx.call_ffi_kernel":
+            raise NotPlainError(f"its host code calls {name}")
+        function = str(call.args[0].value)
+        tags = [str(tag) for tag in call.attrs.launch_params]
+        extents = call.args[len(call.args) - len(tags) :]
+        pointers = call.args[1 : len(call.args) - len(tags)]
+        if len(pointers) != len(self._functions[function].params):
+            raise NotPlainError(f"its launch of {function} is not understood")
+        found = dict(zip(tags, map(self._number, extents), strict=True))
+        unknown = set(found) - {*_GRID, *_BLOCK, _SHARED}
+        if unknown:
+            raise NotPlainError(f"its launch of {function} needs {', '.join(sorted(unknown))}")
+        x, y, z = (found.get(tag, 1) for tag in _GRID)
+        a, b, c = (found.get(tag, 1) for tag in _BLOCK)
+        self._launches.append(
+            Launch(
+                function=function,
+                grid=(x, y, z),
+                block=(a, b, c),
+                shared_bytes=found.get(_SHARED, 0),
+                arguments=tuple(map(self._place, pointers)),
+            )
+        )
+
+    def _place(self, data: Any) -> str | int:
+        """What the data pointer of a buffer points to."""
+        args = getattr(data, "args", None)
+        if args is None or len(args) != 1 or args[0] not in self._places:
+            raise NotPlainError(f"its host code has the pointer {data}")
+        return self._places[args[0]]
+
+    def _number(self, value: Any) -> int:
+        if not isinstance(value, self._tirx.IntImm):
+            raise NotPlainError(f"a launch is {value} large")
+        return int(value.value)

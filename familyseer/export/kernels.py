@@ -1,0 +1,210 @@
+"""Kernel libraries: the tuned subgraphs of a run as kernels that need no TVM.
+
+For CUDA, each subgraph's source, cubin and PTX, and how to launch them; for CPUs, one shared object
+of plain C functions. `familyseer.kernels.load` reads them.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from familyseer.errors import UserError
+from familyseer.export._kernels import _c_text, _cpu, _cuda, _cuda_text
+from familyseer.export._kernels._choose import Tuned, choose
+from familyseer.export._kernels._folder import refuse_foreign, replacing
+from familyseer.export._kernels._names import c_names
+from familyseer.export.use import read_summary
+from familyseer.kernels._manifest import (
+    FORMAT,
+    ITEM_BYTES,
+    NAME,
+    VERSION,
+    Argument,
+    CudaCode,
+    Launch,
+    digest_of,
+    read_manifest,
+    this_machine,
+)
+from familyseer.safe_json import save_json
+from familyseer.target import resolve_target
+
+log = logging.getLogger(__name__)
+
+_PREFIX = "fs_"
+_NOT_MEASURED = "not measured; familyseer.kernels.measure_multiprocessors does where a GPU is"
+
+
+def export_kernels(out: Path, folder: Path) -> dict[str, Any]:
+    """Writes the best kernel of each tuned subgraph of a run as a library, whole or not at all.
+
+    A subgraph that cannot be a kernel by itself is left out with a warning.
+
+    Parameters
+    ----------
+    out
+        OUT of a finished run.
+    folder
+        New, empty, or a kernel library, which is replaced.
+
+    Returns
+    -------
+    dict
+        What manifest.json holds.
+
+    Raises
+    ------
+    UserError
+        OUT holds no finished run or is damaged, `folder` holds something else or cannot be
+        written, or the compiler for the target is missing.
+    RunError
+        The CUDA compiler refuses a kernel.
+    """
+    summary = read_summary(out)
+    refuse_foreign(folder)
+    if not isinstance(summary.get("target"), str):
+        raise UserError(f"{out / 'summary.json'}: names no target; expected that of a tuning run")
+    target = resolve_target(summary["target"])
+    kind = "cpu" if target.kind.name == "llvm" else str(target.kind.name)
+    if kind not in ("cpu", "cuda"):
+        raise UserError(f"{out}: tuned for {kind}; kernel libraries are for llvm and cuda targets")
+    chosen = _with_arguments(choose(out))
+    with replacing(folder) as draft:
+        fill = _fill_cpu if kind == "cpu" else _fill_cuda
+        described = fill(chosen, target, draft)
+        files = {}
+        for path in sorted(draft.iterdir()):
+            size, digest = digest_of(path)
+            files[path.name] = {"size": size, "sha256": digest}
+        machine, system = this_machine()
+        manifest = {
+            "format": FORMAT,
+            "version": VERSION,
+            "kind": kind,
+            "arch": str(target.attrs.get("arch" if kind == "cuda" else "mcpu", "") or "generic"),
+            "machine": machine,
+            "system": system,
+            "target": str(target),
+            "model": summary.get("model"),
+            "model_digest": summary.get("digest"),
+            "versions": summary.get("versions"),
+            "library": _cpu.LIBRARY if kind == "cpu" else None,
+            "files": files,
+            "kernels": described,
+        }
+        save_json(draft / NAME, manifest)
+        # what was written is what can be read
+        read_manifest(draft)
+    return manifest
+
+
+def _with_arguments(chosen: list[Tuned]) -> list[tuple[str, Tuned, tuple[Argument, ...]]]:
+    """Each tuned subgraph with its name in C and its arguments."""
+    found = []
+    for name, tuned in zip(c_names(one.name for one in chosen), chosen, strict=True):
+        unknown = {one.dtype for one in tuned.parameters} - set(ITEM_BYTES)
+        if unknown:
+            log.warning("%s: takes arrays of %s and is left out", name, ", ".join(sorted(unknown)))
+            continue
+        arguments = tuple(
+            Argument(argument, one.dtype, one.shape, one.output)
+            for argument, one in zip(
+                c_names(one.name for one in tuned.parameters), tuned.parameters, strict=True
+            )
+        )
+        found.append((name, tuned, arguments))
+    if not found:
+        raise UserError("no subgraph of the run has arrays of types that a kernel library knows")
+    return found
+
+
+def _fill_cpu(
+    chosen: list[tuple[str, Tuned, tuple[Argument, ...]]], target: Any, draft: Path
+) -> list[dict[str, Any]]:
+    kernels = [(_PREFIX + name, tuned, arguments) for name, tuned, arguments in chosen]
+    _cpu.build_shared_object(kernels, target, draft)
+    heads = [(symbol, arguments) for symbol, _, arguments in kernels]
+    arch = str(target.attrs.get("mcpu", "") or "any CPU")
+    (draft / _c_text.HEADER).write_text(_c_text.header(heads, arch), "utf-8")
+    (draft / _c_text.EXAMPLE).write_text(_c_text.example(*heads[0]), "utf-8")
+    return [
+        {**_described(name, tuned, arguments), "symbol": _PREFIX + name}
+        for name, tuned, arguments in chosen
+    ]
+
+
+def _fill_cuda(
+    chosen: list[tuple[str, Tuned, tuple[Argument, ...]]], target: Any, draft: Path
+) -> list[dict[str, Any]]:
+    described, heads = [], []
+    for name, tuned, arguments in chosen:
+        symbol = _PREFIX + name
+        try:
+            kernel = _cuda.compile_kernel(tuned, target, symbol, [one.name for one in arguments])
+        except _cuda.NotPlainError as error:
+            log.warning("%s: is left out: %s", name, error)
+            continue
+        (draft / f"{name}.cu").write_text(kernel.source, "utf-8")
+        (draft / f"{name}.cubin").write_bytes(kernel.cubin)
+        if kernel.ptx is not None:
+            # the compiler ends the text with a zero byte
+            (draft / f"{name}.ptx").write_bytes(kernel.ptx.rstrip(b"\0"))
+        code = CudaCode(
+            cubin=f"{name}.cubin",
+            ptx=None if kernel.ptx is None else f"{name}.ptx",
+            ptx_arch=kernel.ptx_arch,
+            workspace_bytes=kernel.workspace_bytes,
+            launches=kernel.launches,
+        )
+        heads.append((symbol, arguments, code))
+        described.append(
+            {
+                **_described(name, tuned, arguments),
+                "source": f"{name}.cu",
+                **asdict(code),
+                "launches": [_launch(launch) for launch in code.launches],
+                "multiprocessors": {"fewest": None, "of": None, "reason": _NOT_MEASURED},
+            }
+        )
+    if not heads:
+        raise UserError("no subgraph of the run is a kernel by itself")
+    (draft / _c_text.HEADER).write_text(_cuda_text.header(heads, str(target.attrs["arch"])))
+    (draft / _c_text.EXAMPLE).write_text(_cuda_text.example(*heads[0][:2]), "utf-8")
+    return described
+
+
+def _described(name: str, tuned: Tuned, arguments: tuple[Argument, ...]) -> dict[str, Any]:
+    names = dict(zip((one.name for one in tuned.parameters), arguments, strict=True))
+    return {
+        "name": name,
+        "subgraph": tuned.name,
+        "key": tuned.key,
+        "weight": tuned.weight,
+        "tuned_us": tuned.seconds * 1e6,
+        "checked": tuned.checked,
+        "arguments": [
+            {
+                "name": one.name,
+                "dtype": one.dtype,
+                "shape": list(one.shape),
+                "role": "output" if one.output else "input",
+                "layout": "row-major",
+            }
+            for one in arguments
+        ],
+        "rewritten_inside": [names[one].name for one in tuned.rewritten],
+    }
+
+
+def _launch(launch: Launch) -> dict[str, Any]:
+    return {
+        **asdict(launch),
+        "grid": list(launch.grid),
+        "block": list(launch.block),
+        "arguments": [
+            one if isinstance(one, str) else {"workspace": one} for one in launch.arguments
+        ],
+    }

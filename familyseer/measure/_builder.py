@@ -12,8 +12,8 @@ from concurrent.futures import Future
 from typing import Any
 
 from familyseer.machine import available_cores
-from familyseer.measure._failures import describe_failure
-from familyseer.measure._jobs import build_candidate
+from familyseer.measure._failures import describe_failure, one_line
+from familyseer.measure._jobs import Refused, build_candidate
 from familyseer.measure._measure import OutOfTimeError, await_future
 from familyseer.measure._workers import WorkerPool
 from familyseer.tvm_env import load_tvm
@@ -64,7 +64,8 @@ class WarmBuilder(_PyBuilder):
         future = self.pool.submit(build_candidate, mod, target, own, timeout_s=limit)
 
         def clear_away(done: Future[Any]) -> None:
-            if done.cancelled() or done.exception() is not None:
+            failed = done.cancelled() or done.exception() is not None
+            if failed or isinstance(done.result(), Refused):
                 _remove(own)
 
         future.add_done_callback(clear_away)
@@ -83,7 +84,11 @@ class WarmBuilder(_PyBuilder):
             `time_left()` came to nothing first; the build is given up.
         """
         try:
-            path, seconds = await_future(future, time_left)
+            answer = await_future(future, time_left)
+            if isinstance(answer, Refused):
+                why = one_line(f"build failed: {answer.reason}")
+                return ms.builder.BuilderResult(None, why), 0.0
+            path, seconds = answer
         except OutOfTimeError:
             raise
         except Exception as error:  # a candidate's failure is a result, whatever its type

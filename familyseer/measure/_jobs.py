@@ -8,9 +8,11 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from familyseer.measure._gpu_timing import gpu_stream, time_on_gpu
 from familyseer.measure._timing import (
     RunPlan,
     make_arguments,
@@ -21,20 +23,50 @@ from familyseer.measure._timing import (
 from familyseer.tvm_env import load_tvm
 
 
-def build_candidate(mod: Any, target: Any, folder: str) -> tuple[str, float]:
+@dataclass(frozen=True)
+class Refused:
+    """What becomes of a candidate that no fault of its worker keeps from being run.
+
+    An exception would cost the worker its place.
+
+    Attributes
+    ----------
+    reason
+        In one line.
+    """
+
+    reason: str
+
+
+def build_candidate(mod: Any, target: Any, folder: str) -> tuple[str, float] | Refused:
     """Compiles a scheduled subgraph to a loadable library in `folder`, its own and empty.
 
-    Returns the library's path and the seconds it took.
+    Returns the library's path and the seconds it took. A CUDA candidate that the compiler refuses,
+    that the GPU cannot launch or that spills (`_cuda_limits.refusal`) is refused.
     """
     started = time.perf_counter()
     tvm = load_tvm(intrinsics=True)
     mod = tvm.s_tir.transform.RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(mod)
     path = os.path.join(folder, "candidate.so")
     with _temporary_files_in(folder):
+        if target.kind.name == "cuda":
+            why = _build_cuda(mod, target, path)
+            return (path, time.perf_counter() - started) if why is None else Refused(why)
         built = tvm.driver.build(mod, target=target)
         if not _link_object(built, path):
             built.export_library(path)
     return path, time.perf_counter() - started
+
+
+def _build_cuda(mod: Any, target: Any, path: str) -> str | None:
+    """Builds for a GPU and says why the candidate is refused, None if it is not."""
+    from familyseer.measure._cuda_build import CudaCompileError, build_cuda
+    from familyseer.measure._cuda_limits import refusal
+
+    try:
+        return refusal(build_cuda(mod, target, path), str(target.attrs["arch"]))
+    except CudaCompileError as error:
+        return str(error)
 
 
 @contextlib.contextmanager
@@ -76,13 +108,22 @@ def _linker() -> str | None:
 def run_candidate(
     path: str, device_type: str, args_info: tuple[Any, ...], plan: RunPlan
 ) -> list[float]:
-    """Times a built candidate on device 0 and gives seconds a run, one figure a repeat."""
+    """Times a built candidate on device 0 and gives seconds a run, one figure a repeat.
+
+    Raises
+    ------
+    GpuLostError
+        The GPU does not work, whatever the candidate.
+    """
     tvm = load_tvm()
-    lib = tvm.runtime.load_module(path)
     device = tvm.runtime.device(device_type, 0)
+    stream = gpu_stream() if device_type == "cuda" else None
+    lib = tvm.runtime.load_module(path)
     arguments = _arguments(device_type, args_info, plan.working_set_bytes)
     if len(arguments) > 1:
         return time_rotating(lib["main"], arguments, plan)
+    if stream is not None:
+        return time_on_gpu(lib["main"], arguments[0], stream, plan)
     return time_kernel(lib, device, arguments[0], plan)
 
 

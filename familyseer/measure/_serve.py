@@ -39,11 +39,14 @@ class Limits:
         Threads of TVM's pool; None for TVM's default.
     data_bytes
         Private writable memory of the process (``RLIMIT_DATA``); None for no limit.
+    environment
+        Variables that it has beside those of its owner.
     """
 
     quiet: bool = True
     threads: int | None = None
     data_bytes: int | None = None
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 def serve(connection: Connection, limits: Limits) -> None:
@@ -92,6 +95,7 @@ def _bind(limits: Limits) -> None:
     for descriptor in (0, 1, 2) if limits.quiet else (0,):
         os.dup2(null, descriptor)
     os.close(null)
+    os.environ.update(limits.environment)
     if limits.threads is not None:
         os.environ["TVM_NUM_THREADS"] = str(limits.threads)
 

@@ -11,13 +11,12 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import queue
 import resource
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
@@ -33,6 +32,7 @@ from familyseer.measure._failures import (
     WorkerStartError,
 )
 from familyseer.measure._process import Worker, warm_up
+from familyseer.measure._queue import CallQueue
 from familyseer.measure._serve import MIB, Limits
 
 __all__ = ["WorkerPool", "default_memory_mib", "warm_up"]
@@ -95,6 +95,9 @@ class WorkerPool:
         seen above it is killed. On a machine without a GPU a limit of the operating system
         somewhat above it stops allocations that are faster than that; drivers of GPUs reserve
         far more than they use.
+    environments
+        What each worker's environment has beside the tuner's, one for each of them; such as the
+        one GPU that it sees.
     """
 
     def __init__(
@@ -105,7 +108,10 @@ class WorkerPool:
         threads: int | None = None,
         quiet: bool = True,
         memory_mib: int | None = None,
+        environments: Sequence[Mapping[str, str]] | None = None,
     ) -> None:
+        if environments is not None and len(environments) != workers:
+            raise ValueError(f"{len(environments)} environments: expected {workers}, as workers")
         if workers < 1:
             raise ValueError(f"workers is {workers}: expected at least 1")
         if memory_mib is None:
@@ -120,21 +126,30 @@ class WorkerPool:
             threads=threads,
             data_bytes=_data_bytes(memory_mib),
         )
-        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._calls: CallQueue[_Call] = CallQueue()
         self._closing = threading.Event()
-        self._slots = [_Slot(self, limits, calls_per_worker) for _ in range(workers)]
+        self._slots = [
+            _Slot(self, number, replace(limits, environment=tuple(own.items())), calls_per_worker)
+            for number, own in enumerate(environments or [{}] * workers)
+        ]
         self._threads: list[threading.Thread] = []
         self._starting = threading.Lock()
 
     def submit(
-        self, function: Callable[..., Any], *args: Any, timeout_s: float | None = None
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        timeout_s: float | None = None,
+        priority: float = 0.0,
+        worker: int | None = None,
     ) -> Future[Any]:
         """Calls ``function(*args)`` in a worker; the function must be importable by name.
 
         The future raises what the function raised, `TimeLimitError` (a
         `concurrent.futures.TimeoutError`) when the call took longer than `timeout_s` once started,
         and another `WorkerError` when its process died, took too much memory or misbehaved. It can
-        be cancelled while it runs, which kills the worker.
+        be cancelled while it runs, which kills the worker. Calls of a higher priority are made
+        first; `worker`, from 0, names the only one that may make a call.
 
         Raises
         ------
@@ -152,8 +167,12 @@ class WorkerPool:
             call.settle(error=error)
             return call.future
         call = _Call(request, timeout_s)
-        self._calls.put(call)
+        self._calls.put(call, priority=priority, only=worker)
         return call.future
+
+    def retire(self, worker: int) -> None:
+        """Gives a worker, counted from 0, no more calls; another one must be left."""
+        self._calls.retire(worker)
 
     def close(self) -> None:
         """Stops every worker at once, whatever it is doing, and cancels what is not done."""
@@ -163,14 +182,11 @@ class WorkerPool:
         atexit.unregister(self.close)
         for slot in self._slots:
             slot.interrupt()
-            self._calls.put(None)
+        left = self._calls.close()
         for thread in self._threads:
             thread.join()
-        with contextlib.suppress(queue.Empty):
-            while True:
-                left = self._calls.get_nowait()
-                if left is not None:
-                    left.future.cancel()
+        for call in left:
+            call.future.cancel()
 
     def __enter__(self) -> WorkerPool:
         return self
@@ -198,8 +214,11 @@ class WorkerPool:
 class _Slot:
     """One worker's place in a pool: whoever holds it now, and the call it is at."""
 
-    def __init__(self, pool: WorkerPool, limits: Limits, calls_per_worker: int) -> None:
+    def __init__(
+        self, pool: WorkerPool, number: int, limits: Limits, calls_per_worker: int
+    ) -> None:
         self._pool = pool
+        self._number = number
         self._limits = limits
         self._calls_per_worker = calls_per_worker
         self._worker: Worker | None = None
@@ -213,7 +232,7 @@ class _Slot:
     def work(self) -> None:
         """Hands calls to the worker, one after the other, until the pool closes."""
         self._renew()
-        while (call := self._pool._calls.get()) is not None and not self._pool._closing.is_set():
+        while (call := self._take()) is not None and not self._pool._closing.is_set():
             if call.future.cancelled():
                 continue
             try:
@@ -231,6 +250,9 @@ class _Slot:
         if call is not None:
             call.future.cancel()
         self._drop()
+
+    def _take(self) -> _Call | None:
+        return self._pool._calls.take(self._number)
 
     def look(self) -> None:
         """Kills the worker if its call has had its time, its memory, or nobody who waits."""

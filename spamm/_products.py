@@ -33,7 +33,7 @@ def parts(norms_a: Norms, norms_b: Norms) -> Iterator[Part]:
     a = np.asarray(norms_a, dtype=np.float64)
     b = np.ascontiguousarray(np.asarray(norms_b, dtype=np.float64).T)
     (mb, kb), nb = a.shape, b.shape[0]
-    if kb == 0:
+    if not (mb and kb and nb):
         return
     columns = min(nb, max(1, _PART // kb))
     rows = max(1, _PART // (columns * kb)) if columns == nb else 1
@@ -75,18 +75,21 @@ class SkippedErrors:
         self.sums = np.zeros((norms_a.shape[0], norms_b.shape[1]))
 
     def add(self, part: Part, keep: npt.NDArray[np.bool_]) -> None:
-        """Sums over k of the part's products that are not kept. Overwrites the part's values."""
-        values = part.values
+        """Sum over k the part's products that are not kept. May overwrite the part's values."""
         with np.errstate(all="ignore"):
-            if self._tiny:
-                self._round_up(part)
+            values = self.rounded_up(part)
             np.copyto(values, 0.0, where=keep)
             values.sum(axis=-1, out=self.sums[part.rows, part.columns])
 
-    def _round_up(self, part: Part) -> None:
+    def rounded_up(self, part: Part) -> npt.NDArray[np.float64]:
+        """The part's products, in a copy where some have lost digits to underflow."""
+        if not self._tiny:
+            return part.values
         a, b = self._a[part.rows, None, :], self._b.T[part.columns]
-        small = (part.values < _UNDERFLOW) & (a > 0) & (b > 0)
-        part.values[small] = part.values[small] * 2 + 2 * _SMALLEST
+        values = part.values.copy()
+        small = (values < _UNDERFLOW) & (a > 0) & (b > 0)
+        values[small] = values[small] * 2 + 2 * _SMALLEST
+        return values
 
     def bound(self) -> float:
         """||E||_F, rounded so that it is a bound in exact arithmetic; inf where it overflows."""

@@ -215,9 +215,9 @@ class _Search:
     def finish(self) -> Crossing:
         if self.middle() is None:
             return Crossing(self.low, self._below_low, self._below_high)
-        values, cells, sums = self._gather()
+        values, weights, cells, sums = self._gather()
         order = np.argsort(values)
-        values, cells = values[order], cells[order]
+        values, weights, cells = values[order], weights[order], cells[order]
         steps = np.append(np.flatnonzero(np.diff(values, prepend=-1.0)), values.size)
         # steps[fit] skips what lies below its value; the first skips nothing more than low does
         fit, over = 0, steps.size - 1
@@ -226,7 +226,7 @@ class _Search:
             more = int(steps[trial])
             added = sums
             if self._criterion.adds_errors:
-                extra = np.bincount(cells[:more], values[:more], minlength=sums.size)
+                extra = np.bincount(cells[:more], weights[:more], minlength=sums.size)
                 added = sums + extra.reshape(sums.shape)
             if self._criterion.fits(self._below_low + more, added):
                 fit = trial
@@ -245,19 +245,21 @@ class _Search:
                 errors.add(part, ~below)
         return skipped, errors.sums
 
-    def _gather(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
-        """Products in the bracket, the cells of C that they belong to, errors below low."""
+    def _gather(self) -> tuple[npt.NDArray[Any], ...]:
+        """Products in the bracket, what they add to the error, their cells, errors below low."""
         errors = SkippedErrors(self._a, self._b)
         nb, kb = self._b.shape[1], self._a.shape[1]
-        values, cells = [], []
+        values, weights, cells = [], [], []
         for part in parts(self._a, self._b):
             keep = ~(part.values < self.low)
             inside = np.flatnonzero(keep & (part.values < self.high))
             values.append(part.values.ravel()[inside])
+            weights.append(errors.rounded_up(part).ravel()[inside])
             cells.append(inside // kb + (part.rows.start * nb + part.columns.start))
             if self._criterion.adds_errors:
                 errors.add(part, keep)
-        return np.concatenate(values), np.concatenate(cells), errors.sums
+        found = (np.concatenate(each) for each in (values, weights, cells))
+        return (*found, errors.sums)
 
 
 def _largest_product(norms_a: Norms, norms_b: Norms) -> float:

@@ -94,13 +94,15 @@ def norms(array: Array, rows: int, cols: int) -> npt.NDArray[np.float64]:
     return result
 
 
-def multiply(a: Array, b: Array, plan: Plan, out: Array) -> None:
+def multiply(a: Array, b: Array, plan: Plan, out: Array, config: CpuConfig | None = None) -> None:
     """Overwrites `out` with the plan's products of a (m x k) and b (k x n).
 
     Sums are float64 for float64 operands, else float32; they are rounded once to the type of
-    `out`. All arrays may have any layout; `out` may share memory with an operand.
+    `out`. All arrays may have any layout; `out` may share memory with an operand. `config` names
+    a register tile other than the one that fits the plan's blocks best.
     """
-    config = config_for(plan.block, a.dtype.name, host_target())
+    if config is None:
+        config = config_for(plan.block, a.dtype.name, host_target())
     kernel = compiled_kernel(config, a.dtype.name)
     sums = np.dtype(ACCUMULATORS[a.dtype.name])
     used_a, used_b = _used(plan)

@@ -14,6 +14,7 @@ from spamm.cpu._emit import (
     constant,
     function,
     local,
+    loop,
     parameters,
     put,
     quotient,
@@ -44,7 +45,7 @@ def norms_function(dtype: str) -> Any:
         first, last, stride, m, n, rows, columns = sizes
         block = _Block(source, dtype, stride)
         nb = T.Bind(ceil_quotient(n, columns))
-        with T.serial(first, last) as i, T.serial(0, nb) as j:
+        with loop(first, last) as i, T.serial(0, nb) as j:
             block.enter(
                 i * rows * stride + j * columns,
                 T.Bind(T.min(rows, m - i * rows)),
@@ -105,7 +106,7 @@ class _Block:
                 x = T.Bind(self._convert(self._source[at(origin + v * lanes, lanes)], lanes))
                 put(self._row, combine(whole(self._row, lanes), value(x, lanes)), lanes)
             put(self._all, combine(whole(self._all, lanes), whole(self._row, lanes)), lanes)
-            with T.serial(vectors * lanes, self._columns) as s:
+            with loop(vectors * lanes, self._columns) as s:
                 x = T.Bind(self._convert(self._source[origin + s], 1))
                 put(self._rest, combine(self._rest[zero()], value(x, 1)), 1)
         put(self._result, self._rest[zero()], 1)

@@ -28,6 +28,8 @@ _PER_CYCLE = 2
 # enough that a list of blocks is read in long runs.
 _DEFAULT_SIDE = 64
 _SIDES = (32, 48, 64, 96, 128)
+# More bits than a tile has rows
+_MANY = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,9 @@ def space(dtype: str, target: tvm.target.Target) -> list[CpuConfig]:
     Configurations whose register tile fits the registers and keeps the multipliers busy, with
     blocks that the tile covers exactly.
     """
-    lanes, registers = _vectors(dtype, target)
     found = []
-    for rows, vectors in _tiles(registers):
-        tile = CpuConfig((1, 1, 1), rows, vectors, lanes)
-        heights = sorted({_multiple(side, rows) for side in _SIDES})
+    for tile in _tiles(dtype, target):
+        heights = sorted({_multiple(side, tile.rows) for side in _SIDES})
         widths = sorted({_multiple(side, tile.columns) for side in _SIDES})
         depths = (32, 64, 128)
         for bm, bk, bn, unroll in itertools.product(heights, depths, widths, (1, 2, 4)):
@@ -109,14 +109,12 @@ def space(dtype: str, target: tvm.target.Target) -> list[CpuConfig]:
 def default_config(dtype: str, target: tvm.target.Target) -> CpuConfig:
     """The configuration for matrices whose blocks are free to choose.
 
-    The register tile with the most multiply-adds for each load among those that leave a register
-    to load ahead with, in blocks of about 64.
+    The tallest register tile of two vectors that leaves a register to load ahead with, in blocks
+    of about 64.
     """
-    lanes, registers = _vectors(dtype, target)
-    wide = [tile for tile in _tiles(registers - 1) if tile[1] == 2]
-    rows, vectors = max(wide)
-    tile = CpuConfig((1, 1, 1), rows, vectors, lanes)
-    bm, bn = _multiple(_DEFAULT_SIDE, rows), _multiple(_DEFAULT_SIDE, tile.columns)
+    tall = [tile for tile in _tiles(dtype, target, spare=1) if tile.vectors == 2]
+    tile = max(tall, key=lambda each: each.rows)
+    bm, bn = _multiple(_DEFAULT_SIDE, tile.rows), _multiple(_DEFAULT_SIDE, tile.columns)
     return replace(tile, block=(bm, _DEFAULT_SIDE, bn))
 
 
@@ -126,30 +124,33 @@ def config_for(block: Sizes, dtype: str, target: tvm.target.Target) -> CpuConfig
     default = default_config(dtype, target)
     if block == default.block:
         return default
-    lanes, registers = _vectors(dtype, target)
-    tiles = [CpuConfig(block, rows, vectors, lanes) for rows, vectors in _tiles(registers)]
+    tiles = [replace(tile, block=block) for tile in _tiles(dtype, target)]
     return min(tiles, key=lambda tile: (tile.cycles(block), -tile.rows * tile.vectors))
 
 
-def _vectors(dtype: str, target: Any) -> tuple[int, int]:
-    """Lanes of a vector of sums, and how many vector registers there are."""
+def _tiles(dtype: str, target: Any, spare: int = 0) -> list[CpuConfig]:
+    """Register tiles whose sums, row of B and elements of A fit the registers but `spare`."""
     bits = 64 if ACCUMULATORS[dtype] == "float64" else 32
+    width, registers, elements = _vectors(target)
+    tiles = itertools.product(range(2, registers), (1, 2, 3, 4))
+    return [
+        CpuConfig((1, 1, 1), rows, vectors, width // bits)
+        for rows, vectors in tiles
+        if rows * vectors >= _LATENCY * _PER_CYCLE
+        and (rows + 1) * vectors + -(-rows * bits // elements) + spare <= registers
+    ]
+
+
+def _vectors(target: Any) -> tuple[int, int, int]:
+    """Bits of a vector, how many registers there are, and bits of A that one holds at a time."""
     triple = str(target.attrs.get("mtriple") or codegen.llvm_get_system_triple())
     if not triple.startswith(("x86_64", "i686")):
-        return 128 // bits, 32 if triple.startswith(("aarch64", "arm64")) else 16
+        # multiply-adds take a factor from any lane, so A is loaded a vector at a time
+        return 128, 32 if triple.startswith(("aarch64", "arm64")) else 16, 128
+    # a broadcast from memory is as cheap as a load, so a register for one element will do
     if codegen.target_has_features("avx512f", target):
-        return 512 // bits, 32
-    return (256 if codegen.target_has_features("avx", target) else 128) // bits, 16
-
-
-def _tiles(registers: int) -> list[tuple[int, int]]:
-    """Register tiles (rows, vectors): sums, a row of B and an element of A fit the registers."""
-    return [
-        (rows, vectors)
-        for vectors in (1, 2, 3, 4)
-        for rows in range(2, (registers - vectors - 1) // vectors + 1)
-        if rows * vectors >= _LATENCY * _PER_CYCLE
-    ]
+        return 512, 32, _MANY
+    return 256 if codegen.target_has_features("avx", target) else 128, 16, _MANY
 
 
 def _multiple(size: int, unit: int) -> int:

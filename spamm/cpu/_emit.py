@@ -53,6 +53,17 @@ def module(*functions: Any) -> tvm.IRModule:
     )
 
 
+@contextmanager
+def loop(first: Any, last: Any) -> Iterator[Any]:
+    """A loop whose variable runs from `first` to below `last`.
+
+    Lowering a loop that begins elsewhere than at zero leaves its variable as it was in the bounds
+    of loops inside of it (TVM 0.27), so this one begins at zero.
+    """
+    with T.serial(0, last - first) as step:
+        yield T.Bind(first + step)
+
+
 def local(lanes: int, dtype: str) -> Any:
     """A vector that LLVM keeps in registers, as every access to it has a constant index."""
     return T.alloc_buffer((lanes,), dtype)

@@ -22,6 +22,7 @@ from spamm.cpu._emit import (
     constant,
     function,
     local,
+    loop,
     parameters,
     put,
     quotient,
@@ -48,7 +49,7 @@ def multiply_function(config: CpuConfig, sums: str) -> Any:
         panel_a, panel_b = T.Bind(bk * config.rows), T.Bind(bk * config.columns)
         block_a = T.Bind(ceil_quotient(bm, config.rows) * panel_a)
         block_b = T.Bind(ceil_quotient(bn, config.columns) * panel_b)
-        with T.serial(first, last) as cell:
+        with loop(first, last) as cell:
             i = T.Bind(quotient(cell, nb))
             j = T.Bind(cell - i * nb)
             height, width = T.Bind(T.min(bm, m - i * bm)), T.Bind(T.min(bn, n - j * bn))
@@ -58,7 +59,7 @@ def multiply_function(config: CpuConfig, sums: str) -> Any:
                 T.serial(0, ceil_quotient(height, config.rows)) as ip,
             ):
                 tile.clear()
-                with T.serial(offsets[cell], offsets[cell + 1]) as entry:
+                with loop(offsets[cell], offsets[cell + 1]) as entry:
                     kk = T.Bind(T.Cast("int64", ks[entry]))
                     from_a = T.Bind(slots_a[i * kb + kk] * block_a + ip * panel_a)
                     from_b = T.Bind(slots_b[kk * nb + j] * block_b + jp * panel_b)
@@ -93,7 +94,7 @@ class _Tile:
             for step in range(unroll):
                 self._step(a, from_a, b, from_b, group * unroll + step)
         if unroll > 1:
-            with T.serial(whole_steps * unroll, depth) as step:
+            with loop(whole_steps * unroll, depth) as step:
                 self._step(a, from_a, b, from_b, step)
 
     def _step(self, a: Any, from_a: Any, b: Any, from_b: Any, step: Any) -> None:

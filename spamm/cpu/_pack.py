@@ -11,6 +11,7 @@ from spamm.cpu._emit import (
     ceil_quotient,
     constant,
     function,
+    loop,
     parameters,
     widen,
 )
@@ -46,7 +47,7 @@ def pack_function(name: str, panel: int, lanes: int, dtype: str, sums: str, alon
         first, last, stride, size, depth, block, block_k = sizes
         convert = widen(dtype, sums)
         panels = T.Bind(ceil_quotient(block, panel))
-        with T.serial(first, last) as q:
+        with loop(first, last) as q:
             p0, k0 = T.Bind(blocks_p[q] * block), T.Bind(blocks_k[q] * block_k)
             width, steps = T.Bind(T.min(block, size - p0)), T.Bind(T.min(block_k, depth - k0))
             with T.serial(0, ceil_quotient(width, panel)) as number:
@@ -65,12 +66,12 @@ def pack_function(name: str, panel: int, lanes: int, dtype: str, sums: str, alon
                                 with T.serial(0, inside) as s:
                                     value = convert(source[origin + s], 1)
                                     T.buffer_store(packed, value, [target + s])
-                                with T.serial(inside, panel) as s:
+                                with loop(inside, panel) as s:
                                     T.buffer_store(packed, constant(0.0, sums), [target + s])
                 else:
                     with T.serial(0, inside) as s, T.serial(0, steps) as t:
                         value = convert(source[(start + s) * stride + k0 + t], 1)
                         T.buffer_store(packed, value, [to + t * panel + s])
-                    with T.serial(inside, panel) as s, T.serial(0, steps) as t:
+                    with loop(inside, panel) as s, T.serial(0, steps) as t:
                         T.buffer_store(packed, constant(0.0, sums), [to + t * panel + s])
     return made.result

@@ -146,16 +146,18 @@ def accumulator_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 def _checked_array(array: Any, name: str) -> Array:
     values = _as_numpy(array, name)
-    dtype = values.dtype
+    dtype = values.dtype.newbyteorder("=")
     if not (dtype in (np.float16, np.float32, np.float64) or is_bfloat16(dtype)):
         raise ValueError(f"{name}: expected elements of type {_TYPES}, got {dtype}")
     if values.ndim < 2:
         raise ValueError(f"{name}: expected at least two dimensions, got shape {values.shape}")
-    return values if dtype.isnative else values.astype(dtype.newbyteorder("="))
+    return values.astype(dtype, copy=False)
 
 
 def _as_numpy(array: Any, name: str) -> Array:
-    if isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray):
+    if isinstance(array, np.ma.MaskedArray):
+        raise ValueError(f"{name}: expected an array without a mask, got {type(array).__name__}")
+    if isinstance(array, np.ndarray):
         return np.asarray(array)
     if hasattr(array, "__dlpack_device__") and array.__dlpack_device__()[0] == _CPU:
         try:

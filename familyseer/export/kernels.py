@@ -125,14 +125,15 @@ def _fill_cpu(
     chosen: list[tuple[str, Tuned, tuple[Argument, ...]]], target: Any, draft: Path
 ) -> list[dict[str, Any]]:
     kernels = [(_PREFIX + name, tuned, arguments) for name, tuned, arguments in chosen]
-    _cpu.build_shared_object(kernels, target, draft)
-    heads = [(symbol, arguments) for symbol, _, arguments in kernels]
+    built = _cpu.build_shared_object(kernels, target, draft)
+    heads = [(symbol, arguments) for symbol, _, arguments in kernels if symbol in built]
     arch = str(target.attrs.get("mcpu", "") or "any CPU")
     (draft / _c_text.HEADER).write_text(_c_text.header(heads, arch), "utf-8")
     (draft / _c_text.EXAMPLE).write_text(_c_text.example(*heads[0]), "utf-8")
     return [
         {**_described(name, tuned, arguments), "symbol": _PREFIX + name}
         for name, tuned, arguments in chosen
+        if _PREFIX + name in built
     ]
 
 

@@ -144,7 +144,7 @@ def _best(
         key = subgraph_key(subgraph.mod)
         parameters = _parameters(subgraph.mod)
     except Exception as error:  # whatever TVM throws at a module that is none
-        log.warning("a subgraph of the database cannot be read: %s", _line(error))
+        log.warning("a subgraph of the database cannot be read: %s", one_line(error))
         return None
     # one that families.json does not know is of another model, or of another version of this one
     name, weight = known.get(key, (f"subgraph_{key}", 1))
@@ -158,7 +158,7 @@ def _best(
             trace = database.TuningRecord.from_json(parts, subgraph).trace
             trace.apply_to_schedule(schedule, remove_postproc=False)
         except Exception as error:  # whatever TVM throws at a trace that does not fit
-            log.warning("%s: a record is left out: %s", name, _line(error))
+            log.warning("%s: a record is left out: %s", name, one_line(error))
             continue
         checked = (key, subgraph_key(schedule.mod)) in right
         rewritten = _rewritten(schedule.mod, parameters)
@@ -232,6 +232,7 @@ def _found_wrong(out: Path) -> dict[str, list[Any]]:
     return found
 
 
-def _line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """A line of an error of TVM's that says what went wrong."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[-1][:200]}" if lines else type(error).__name__

@@ -8,6 +8,7 @@ kernels is visible from outside.
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import shlex
 import shutil
@@ -18,10 +19,12 @@ from typing import Any
 
 from familyseer.errors import UserError
 from familyseer.export._kernels._c_runtime import EXPORTS, runtime_source
-from familyseer.export._kernels._choose import Tuned
+from familyseer.export._kernels._choose import Tuned, one_line
 from familyseer.export._kernels._lower import finish_host, lower
 from familyseer.kernels._manifest import Argument, machine_name, this_machine
 from familyseer.tvm_env import load_tvm
+
+log = logging.getLogger(__name__)
 
 LIBRARY = "libkernels.so"
 _CPU_DEVICE = 1
@@ -50,26 +53,41 @@ def raw_symbol(symbol: str) -> str:
 
 def build_shared_object(
     kernels: Sequence[tuple[str, Tuned, Sequence[Argument]]], target: Any, folder: Path
-) -> None:
+) -> list[str]:
     """Writes the shared object of CPU kernels into a folder.
+
+    One that TVM cannot lower is left out with a warning.
 
     Parameters
     ----------
     kernels
         Symbol, scheduled subgraph and arguments of each.
 
+    Returns
+    -------
+    list
+        The symbols that it has.
+
     Raises
     ------
     UserError
-        The target is another machine's, there is no C compiler, or it cannot link the kernels.
+        The target is another machine's, no kernel can be lowered, there is no C compiler, or it
+        cannot link the kernels.
     """
     _refuse_other_machines(target)
     compiler = _compiler()
-    functions = {}
-    for symbol, tuned, _ in kernels:
+    functions: dict[str, Any] = {}
+    built = []
+    for symbol, tuned, arguments in kernels:
         raw = raw_symbol(symbol)
-        host, _ = lower(tuned.mod, target, raw)
-        functions[raw] = _plain_parameters(host, raw)
+        try:
+            functions[raw] = _plain_parameters(lower(tuned.mod, target, raw)[0], raw)
+        except Exception as error:  # whatever a pass throws at a bad schedule
+            log.warning("%s: is left out: %s", tuned.name, one_line(error))
+            continue
+        built.append((symbol, tuned, arguments))
+    if not built:
+        raise UserError("no subgraph of the run can be a kernel by itself")
     # without TVM's library context, whose symbols are looked up when a library is loaded
     module = finish_host(functions).with_attr("system_lib_prefix", "familyseer_")
     importlib.import_module("tvm.tirx.build").codegen_build(module, target).write_to_file(
@@ -77,11 +95,12 @@ def build_shared_object(
     )
     features = _needed_features(target)
     threads = int(target.attrs.get("num-cores", 0) or 0)
-    (folder / "runtime.c").write_text(runtime_source(kernels, features, threads), "utf-8")
+    (folder / "runtime.c").write_text(runtime_source(built, features, threads), "utf-8")
     (folder / "exports.map").write_text(EXPORTS, "utf-8")
     _link(compiler, folder)
     for name in ("kernels.o", "runtime.c", "exports.map"):
         (folder / name).unlink()
+    return [symbol for symbol, _, _ in built]
 
 
 def _plain_parameters(function: Any, symbol: str) -> Any:

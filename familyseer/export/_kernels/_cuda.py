@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from familyseer.errors import RunError
-from familyseer.export._kernels._choose import Tuned
+from familyseer.export._kernels._choose import Tuned, one_line
 from familyseer.export._kernels._lower import finish_device, lower
 from familyseer.kernels._manifest import ITEM_BYTES, Launch
 from familyseer.toolchain import cuda_environment_once
@@ -66,13 +66,18 @@ def compile_kernel(tuned: Tuned, target: Any, symbol: str, names: Sequence[str])
     Raises
     ------
     NotPlainError
-        The subgraph needs more than launches of kernels.
+        The subgraph needs more than launches of kernels, or TVM cannot lower it.
     RunError
         The CUDA compiler is missing or refuses the source.
     """
-    host, functions = lower(tuned.mod, target, symbol)
-    plan = _Plan(host, names, functions)
-    source = cuda_source(functions, target)
+    try:
+        host, functions = lower(tuned.mod, target, symbol)
+        plan = _Plan(host, names, functions)
+        source = cuda_source(functions, target)
+    except NotPlainError:
+        raise
+    except Exception as error:  # whatever a pass throws at a bad schedule
+        raise NotPlainError(one_line(error)) from None
     arch = str(target.attrs["arch"])
     cubin = _compile(source, "cubin", arch, symbol)
     # a suffix stands for features that later architectures need not have

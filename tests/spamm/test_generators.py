@@ -107,6 +107,18 @@ def test_the_share_of_zero_activations_is_as_asked(sparsity: float) -> None:
     assert np.mean(patches == 0) == pytest.approx(sparsity, abs=1e-3)
 
 
+def test_channels_come_in_the_order_of_their_size() -> None:
+    made = [
+        im2col_case(images=2, image_size=8, channels=16, kernel=1, channel_spread=spread)[1]
+        for spread in (0.0, 2.0)
+    ]
+    zero = made[0] == 0
+    assert np.array_equal(zero, made[1] == 0)
+    sizes = made[1].max(axis=1) / made[0].max(axis=1)
+    assert np.all(np.diff(sizes) < 0)
+    assert sizes[0] / sizes[-1] > 10
+
+
 @pytest.mark.parametrize(
     ("make", "named"),
     [
@@ -122,6 +134,7 @@ def test_the_share_of_zero_activations_is_as_asked(sparsity: float) -> None:
         (lambda: im2col_case(kernel=2), "kernel: "),
         (lambda: im2col_case(images=0), "images: "),
         (lambda: im2col_case(sparsity=-0.1), "sparsity: "),
+        (lambda: im2col_case(channel_spread=-1.0), "channel_spread: "),
     ],
 )
 def test_bad_parameters_are_named(make: Callable[[], Any], named: str) -> None:

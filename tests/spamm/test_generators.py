@@ -109,8 +109,10 @@ def test_the_share_of_zero_activations_is_as_asked(sparsity: float) -> None:
 
 def test_channels_come_in_the_order_of_their_size() -> None:
     made = [
-        im2col_case(images=2, image_size=8, channels=16, kernel=1, channel_spread=spread)[1]
-        for spread in (0.0, 2.0)
+        im2col_case(images=8, image_size=8, channels=16, sparsity=0.2, kernel=1, channel_spread=s)[
+            1
+        ]
+        for s in (0.0, 2.0)
     ]
     zero = made[0] == 0
     assert np.array_equal(zero, made[1] == 0)

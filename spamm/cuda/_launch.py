@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-Argument = str | np.generic
-"""An array's name, or a scalar of exactly the type of the kernel's parameter."""
+Argument = str | np.generic | None
+"""An array's name, a scalar of exactly the parameter's type, or None for a null pointer."""
 
 
 @dataclass(frozen=True)

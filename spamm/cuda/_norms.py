@@ -104,16 +104,18 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) spamm_norms(
     const Element* corner = matrix + (long long)i * ROWS * leading + (long long)j * COLS;
     const int rows = min(ROWS, m - i * ROWS), cols = min(COLS, n - j * COLS);
     if (ALIGNED && rows == ROWS && cols == COLS) {
-      for (int t = first; t < CHUNKS; t += STEP * BATCH) {
+      for (int start = 0; start < CHUNKS; start += STEP * BATCH) {
         uint4 pieces[BATCH];
 #pragma unroll
         for (int s = 0; s < BATCH; ++s) {
-          const int chunk = t + s * STEP;
+          const int chunk = start + first + s * STEP;
           pieces[s] = make_uint4(0u, 0u, 0u, 0u);
           if (chunk < CHUNKS)
             pieces[s] = reinterpret_cast<const uint4*>(
                 corner + (long long)(chunk / ROW_CHUNKS) * leading)[chunk % ROW_CHUNKS];
         }
+        // keeps the compiler from moving a load to where it is added: all are on their way at once
+        __syncwarp();
 #pragma unroll
         for (int s = 0; s < BATCH; ++s) add(pieces[s], sums);
       }

@@ -60,13 +60,17 @@ def check(norms: npt.NDArray[np.float32], exact: npt.NDArray[np.float64]) -> Non
 
 @needs_compiler
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("offset", [0, 1])
 @pytest.mark.parametrize(
-    ("shape", "block"),
-    [((150, 200), (64, 32)), ((130, 264), (128, 128)), ((16, 48), (16, 16)), ((3, 1), (32, 64))],
+    ("shape", "block", "offset"),
+    [
+        ((150, 200), (64, 32), 0),
+        ((130, 264), (128, 128), 0),
+        ((16, 48), (16, 16), 1),
+        ((3, 1), (32, 64), 1),
+    ],
 )
 def test_norms_are_those_of_the_host_rounded_up(
-    dtype: str, offset: int, shape: tuple[int, int], block: tuple[int, int]
+    dtype: str, shape: tuple[int, int], block: tuple[int, int], offset: int
 ) -> None:
     matrix = aligned(shape, DTYPES[dtype], offset)
     matrix[:] = np.random.default_rng(0).standard_normal(shape)
@@ -129,7 +133,7 @@ def test_norms_that_float32_holds_are_exact_and_zero_is_zero() -> None:
 
 
 def test_device_norms_are_as_accurate_as_bounds_assume() -> None:
-    assert 2**-20 <= NORM_ERROR[np.dtype(np.float32)]
+    assert NORM_ERROR[np.dtype(np.float32)] >= 2**-20
 
 
 @pytest.mark.parametrize(

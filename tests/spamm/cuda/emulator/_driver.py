@@ -32,6 +32,8 @@ _KERNEL = (
     "-g1",
     "-w",
     "-fno-strict-aliasing",
+    # a template's shared memory is its library's own
+    "-fno-gnu-unique",
     f"-fsanitize={','.join(_SANITIZERS)}",
     "-fno-sanitize-recover=all",
     "--param=tsan-instrument-func-entry-exit=0",
@@ -115,7 +117,8 @@ def _compile(text: str) -> Kernels:
     source.write_text(f'#include "spamm_emulate.h"\n#line 1 "kernels.cu"\n{body}\n{thunks}\n')
     _build((*_KERNEL, "-c"), source, out=stem.with_suffix(".o"))
     library = stem.with_suffix(".so")
-    _build(("-shared", "-Wl,--no-undefined"), stem.with_suffix(".o"), _runtime(), out=library)
+    link = ("-shared", "-nostartfiles", "-Wl,--no-undefined")
+    _build(link, stem.with_suffix(".o"), _runtime(), out=library)
     return Kernels(library, names, text)
 
 

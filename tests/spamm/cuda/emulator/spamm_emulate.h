@@ -21,9 +21,9 @@
 #define __launch_bounds__(...)
 #define __align__(bytes) __attribute__((aligned(bytes)))
 #define __grid_constant__
-// one block runs at a time, so a block's memory can be static; the driver rewrites
-// `extern __shared__`, which this cannot express
-#define __shared__ static __attribute__((section("spamm_shared"), used))
+// One block runs at a time, so its memory can be static. Nothing else here is: .bss is static shared
+// memory. The driver rewrites `extern __shared__`.
+#define __shared__ static __attribute__((used))
 #define __syncthreads() spamm_emulate_barrier(__LINE__)
 
 struct uint3 {
@@ -244,16 +244,15 @@ static inline unsigned spamm_to_tf32(float value) {
 // -- how the driver finds and calls a kernel ----------------------------------------------------
 
 extern "C" {
-extern unsigned char __start_spamm_shared[] __attribute__((weak, visibility("hidden")));
-extern unsigned char __stop_spamm_shared[] __attribute__((weak, visibility("hidden")));
+extern unsigned char __bss_start[] __attribute__((visibility("hidden")));
+extern unsigned char _end[] __attribute__((visibility("hidden")));
 }
 struct SpammImage {
     const void* code;
     unsigned char *shared_begin, *shared_end;
 };
 extern "C" const SpammImage spamm_image;
-extern "C" const SpammImage spamm_image = {&spamm_image, __start_spamm_shared,
-                                           __stop_spamm_shared};
+extern "C" const SpammImage spamm_image = {&spamm_image, __bss_start, _end};
 
 // One letter a parameter: what it is, and for a pointer the size of what it points to ("c2" is a
 // pointer to 2 constant bytes), so that the driver can refuse what the hardware would misread.

@@ -8,14 +8,16 @@ from familyseer._lazy import lazily
 
 if TYPE_CHECKING:
     from familyseer.measure._builder import WarmBuilder
+    from familyseer.measure._gpu_runner import GpuRunner
     from familyseer.measure._runner import WarmRunner
     from familyseer.measure._workers import WorkerPool
 
-__all__ = ["WarmBuilder", "WarmRunner", "WorkerPool"]
+__all__ = ["GpuRunner", "WarmBuilder", "WarmRunner", "WorkerPool"]
 
 __getattr__ = lazily(
     __name__,
     {
+        "GpuRunner": "._gpu_runner",
         "WarmBuilder": "._builder",
         "WarmRunner": "._runner",
         "WorkerPool": "._workers",

@@ -103,10 +103,12 @@ def measure(
     now: Callable[[], float] = time.monotonic,
     group: str | None = None,
     priority: float = 0.0,
+    builds: Sequence[Future[Any]] | None = None,
 ) -> tuple[list[Measured], float, float]:
     """Builds, then runs; never both at once, since building disturbs what is timed here.
 
     A runner with a true `dispatches` times elsewhere: it is given each candidate once it is built.
+    One with `start_again` is asked by that to time those that are timed in turns (`_confirm`).
 
     Parameters
     ----------
@@ -128,6 +130,8 @@ def measure(
     group, priority
         For a runner that dispatches: candidates whose times are to be compared, and how many
         subgraphs wait for what they tell.
+    builds
+        What the builder's `start` gave for each schedule, where that was called before.
 
     Returns
     -------
@@ -143,7 +147,9 @@ def measure(
         if start is not None and getattr(runner, "dispatches", False):
             started[str(result.artifact_path)] = start(candidate, result)
 
-    built = _build(candidates, context, builder, time_left, build_timeout_s, meanwhile, on_built)
+    if builds is None and hasattr(builder, "start"):
+        builds = [builder.start(c.sch.mod, context.target, build_timeout_s) for c in candidates]
+    built = _build(candidates, context, builder, time_left, builds, meanwhile, on_built)
     turned = now()
     ready = [(c, b, s) for c, b, s in built if b.error_msg is None]
     results = _run([(c, b) for c, b, _ in ready], context, runner, time_left, start, started)
@@ -163,7 +169,7 @@ def measure(
 
         def time_again(one: Measured) -> list[float]:
             pair = (one.candidate, one.builder_result)
-            again = _starter(context, runner, None, group, priority)
+            again = _starter(context, runner, None, group, priority, again=True)
             result = _run([pair], context, runner, time_left, again, {})[0]
             failed = result is None or result.error_msg is not None
             return [] if failed else [float(s) for s in result.run_secs]
@@ -188,21 +194,20 @@ def _build(
     context: Any,
     builder: Any,
     time_left: Callable[[], float],
-    timeout_s: float | None,
+    builds: Sequence[Future[Any]] | None,
     meanwhile: Callable[[], None],
     on_built: Callable[[Any, Any], None],
 ) -> list[tuple[Any, Any, float]]:
-    if not hasattr(builder, "start"):
+    if builds is None:
         inputs = [ms.builder.BuilderInput(c.sch.mod, context.target) for c in candidates]
         results = list(builder.build(inputs))
         if len(results) != len(inputs):
             why = f"build failed: {len(results)} results for {len(inputs)} candidates"
             results = [ms.builder.BuilderResult(None, why) for _ in inputs]
         return [(c, r, 0.0) for c, r in zip(candidates, map(_built, results), strict=True)]
-    futures = [builder.start(c.sch.mod, context.target, timeout_s) for c in candidates]
     meanwhile()
     built = []
-    for candidate, future in zip(candidates, futures, strict=True):
+    for candidate, future in zip(candidates, builds, strict=True):
         try:
             result, seconds = builder.finish(future, time_left)
         except OutOfTimeError:
@@ -215,14 +220,21 @@ def _build(
 
 
 def _starter(
-    context: Any, runner: Any, cutoff_s: float | None, group: str | None, priority: float
+    context: Any,
+    runner: Any,
+    cutoff_s: float | None,
+    group: str | None,
+    priority: float,
+    *,
+    again: bool = False,
 ) -> Callable[[Any, Any], Any] | None:
     """How a run is started; None for MetaSchedule's own runners, which take all at once."""
     if not hasattr(runner, "start"):
         return None
     device = device_type(context.target)
     told = {"group": group, "priority": priority} if getattr(runner, "dispatches", False) else {}
-    return lambda candidate, built: runner.start(
+    start = getattr(runner, "start_again", runner.start) if again else runner.start
+    return lambda candidate, built: start(
         str(built.artifact_path), device, candidate.args_info, cutoff_s, **told
     )
 

@@ -35,7 +35,7 @@ from familyseer.measure._process import Worker, warm_up
 from familyseer.measure._queue import CallQueue
 from familyseer.measure._serve import MIB, Limits
 
-__all__ = ["WorkerPool", "default_memory_mib", "warm_up"]
+__all__ = ["Call", "WorkerPool", "default_memory_mib", "warm_up"]
 
 # TVM in memory takes 100 MiB of it, a build of a large subgraph some hundreds
 LEAST_MEMORY_MIB = 256
@@ -56,12 +56,27 @@ def default_memory_mib(workers: int) -> int:
     return max(LEAST_DEFAULT_MIB, memory_bytes() // MIB // 2 // workers)
 
 
+class Call(Future[Any]):
+    """A call's future.
+
+    Attributes
+    ----------
+    worker
+        Which worker, from 0, has or had the call; None before one took it.
+    began
+        When that was, by `time.monotonic`.
+    """
+
+    worker: int | None = None
+    began: float | None = None
+
+
 @dataclass(eq=False)
 class _Call:
     request: bytes
     timeout_s: float | None
     # never marked as running: so it can be cancelled at any time until it has a result
-    future: Future[Any] = field(default_factory=Future)
+    future: Call = field(default_factory=Call)
 
     def settle(self, value: Any = None, error: BaseException | None = None) -> None:
         if not self.future.set_running_or_notify_cancel():
@@ -142,7 +157,7 @@ class WorkerPool:
         timeout_s: float | None = None,
         priority: float = 0.0,
         worker: int | None = None,
-    ) -> Future[Any]:
+    ) -> Call:
         """Calls ``function(*args)`` in a worker; the function must be importable by name.
 
         The future raises what the function raised, `TimeLimitError` (a
@@ -252,7 +267,10 @@ class _Slot:
         self._drop()
 
     def _take(self) -> _Call | None:
-        return self._pool._calls.take(self._number)
+        call = self._pool._calls.take(self._number)
+        if call is not None:
+            call.future.worker, call.future.began = self._number, time.monotonic()
+        return call
 
     def look(self) -> None:
         """Kills the worker if its call has had its time, its memory, or nobody who waits."""

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from familyseer.measure._measure import Measured
+from familyseer.search._plan import Plan
 from familyseer.search._policy import estimated_latency_s, sibling_to_foresee, steepest
-from familyseer.search._rounds import ASSUMED_TRIAL_S, Plan, Rounds
+from familyseer.search._rounds import ASSUMED_TRIAL_S, Rounds
 from familyseer.search._task import TaskState
 
 # the first pass may take this share of the tuning time, so that the rest can be spent well
@@ -128,6 +129,9 @@ class BudgetLoop:
     ) -> None:
         """Carries out plans, the next one made while the present one builds, until none is left.
 
+        Where measuring is elsewhere, the next one's candidates are built while the present one's
+        are measured.
+
         `plan_next` is given the subgraph that is busy, if any.
         """
         plan = plan_next(None) if self._over() is None else None
@@ -140,6 +144,8 @@ class BudgetLoop:
                 plan = ahead[0]
             else:
                 plan = plan_next(None) if self._over() is None else None
+        if plan is not None:
+            plan.drop_builds()
 
     def _plan_ahead(
         self,
@@ -148,7 +154,10 @@ class BudgetLoop:
         ahead: list[Plan | None],
     ) -> None:
         if self._over() is None:
-            ahead.append(plan_next(busy))
+            plan = plan_next(busy)
+            if plan is not None:
+                self._rounds.build_ahead(plan)
+            ahead.append(plan)
 
     def _carry_out(self, plan: Plan, meanwhile: Callable[[], None] | None = None) -> None:
         done = self._rounds.carry_out(plan, meanwhile)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from familyseer.measure._measure import Measured, measure
@@ -17,6 +16,7 @@ from familyseer.records._files import FAILED_RUN_S
 from familyseer.search._builds import BuildTimes
 from familyseer.search._clock import Clock
 from familyseer.search._evolution import Genes
+from familyseer.search._plan import Plan
 from familyseer.search._policy import FORESEE_GAIN, appetite_after
 from familyseer.search._proposals import Proposals
 from familyseer.search._starters import Start, Starters
@@ -42,26 +42,6 @@ SAMPLES_TO_EVOLVE = 12
 SAMPLES_TO_EVOLVE_FIRST = 32
 # siblings whose best candidates are re-fitted, and how many of each
 NEAREST_SIBLINGS, SEEDS_OF_EACH = 6, 3
-
-
-@dataclass
-class Plan:
-    """Candidates of one subgraph that wait for their round.
-
-    Attributes
-    ----------
-    kind
-        ``first``, ``steepest`` or ``foresee``.
-    schedules
-        Best predicted first.
-    search_s
-        Wall-clock seconds that finding them took.
-    """
-
-    kind: str
-    state: TaskState
-    schedules: list[Any]
-    search_s: float
 
 
 class Rounds:
@@ -189,6 +169,16 @@ class Rounds:
             state.seconds += plan.search_s
         return plan
 
+    def build_ahead(self, plan: Plan) -> None:
+        """Starts a plan's builds before its round, while another one's candidates are measured.
+
+        Only where measuring is elsewhere: on a GPU or another machine. Nothing is decided here, so
+        a replay need not know of it: the clock is asked off the record.
+        """
+        if getattr(self.runner, "dispatches", False) and hasattr(self.builder, "start"):
+            limit_s = self._build_times.limit_s(self.clock.live.tuning_left_s())
+            plan.start_builds(self.builder, self._contexts[id(plan.state)].target, limit_s)
+
     def carry_out(self, plan: Plan, meanwhile: Callable[[], None] | None = None) -> list[Measured]:
         """Builds, measures, commits and learns from a plan's candidates.
 
@@ -203,6 +193,7 @@ class Rounds:
         proposals = self._proposals[key]
         schedules = plan.schedules[: self._affordable(state, len(plan.schedules))]
         proposals.forget(plan.schedules[len(schedules) :])
+        plan.drop_builds(len(schedules))
         aside_s = 0.0
 
         def aside() -> None:
@@ -226,6 +217,7 @@ class Rounds:
             now=self.clock.live.now,
             group=state.subgraph.key,
             priority=sum(s.family == state.family and not s.exhausted for s in self.states) - 1.0,
+            builds=plan.builds or None,
         )
         self._build_times.add([m.build_s for m in done if not m.build_failed])
         phases = self.clock.phases

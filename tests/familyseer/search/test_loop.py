@@ -134,3 +134,66 @@ def test_a_builder_that_always_fails_leaves_subgraphs_uncovered_and_ends(run: Ru
     assert all(math.isinf(s.best_s) for s in run.states)
     assert sum(s.build_errors for s in run.states) == 20
     assert run.seen[-1].estimated_s is None
+
+
+class _Elsewhere:
+    """The real runner, said to measure elsewhere; notes how many builds wait while it does."""
+
+    dispatches = True
+
+    def __init__(self, runner: WarmRunner, builds: list[Any]) -> None:
+        self.runner = runner
+        self.builds = builds
+        self.ahead: list[int] = []
+        self.plan = runner.plan
+
+    def start(self, *args: Any, group: str | None, priority: float) -> Any:
+        return self.runner.start(*args)
+
+    def finish(self, future: Any, *args: Any) -> Any:
+        self.ahead.append(len(self.builds))
+        return self.runner.finish(future, *args)
+
+
+class _Noted:
+    """The real builder, and the builds that were started and not asked for yet."""
+
+    def __init__(self, builder: WarmBuilder) -> None:
+        self.builder = builder
+        self.started: list[Any] = []
+
+    def start(self, *args: Any) -> Any:
+        future = self.builder.start(*args)
+        self.started.append(future)
+        return future
+
+    def finish(self, future: Any, *args: Any) -> Any:
+        self.started.remove(future)
+        return self.builder.finish(future, *args)
+
+
+def test_the_next_round_builds_while_this_one_is_measured_elsewhere(
+    cpu: Any, make_dense: Any, workers: tuple[Any, Any]
+) -> None:
+    builder = _Noted(workers[0])
+    runner = _Elsewhere(workers[1], builder.started)
+    run = Run(cpu, make_dense, (builder, runner))
+    loop = run.loop(max_trials=24)
+    assert loop.run() == "trials"
+    assert loop.trials == len(run.database) == 24
+    assert all(state.covered for state in run.states)
+    # a whole first round of another subgraph
+    assert max(runner.ahead) >= 5
+    # what was started for a round that never came was given up
+    assert all(future.done() for future in builder.started)
+
+
+def test_on_this_machine_nothing_builds_while_candidates_are_measured(
+    cpu: Any, make_dense: Any, workers: tuple[Any, Any]
+) -> None:
+    builder = _Noted(workers[0])
+    runner = _Elsewhere(workers[1], builder.started)
+    runner.dispatches = False
+    runner.start = lambda *args: workers[1].start(*args)  # type: ignore[method-assign]
+    assert Run(cpu, make_dense, (builder, runner)).loop(max_trials=13).run() == "trials"
+    assert max(runner.ahead) == 0

@@ -216,7 +216,7 @@ def test_conversions_round_as_numpy_does(right: Kernels) -> None:
     bits = rng.integers(0, 2**32, 4096, dtype=np.uint32)
     half_ties = (np.arange(2048, dtype=np.uint32) << 12) + 0x38000000
     x = np.concatenate([bits, half_ties]).view(np.float32)
-    x[:6] = [np.inf, -np.inf, 65519, 65520, 2**-25, 3 * 2**-25]
+    x[:8] = [np.inf, -np.inf, 65519, 65520, 2**-25, 3 * 2**-25, 0, -0.0]
     x = x[~np.isnan(x)][:6016]
     half, brain = np.zeros(x.size, np.uint16), np.zeros(x.size, np.uint16)
     back = np.zeros((x.size, 2), np.float32)

@@ -226,6 +226,7 @@ unsigned short spamm_emulate_to_half(float value) {
     unsigned sign = bits >> 16 & 0x8000u;
     float magnitude = fabsf(value);
     if (isnan(value)) return 0x7fff;
+    if (magnitude == 0.0f) return (unsigned short)sign;
     if (magnitude >= 65520.0f) return (unsigned short)(sign | 0x7c00u);
     int exponent = 0;
     frexpf(magnitude, &exponent);

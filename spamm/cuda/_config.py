@@ -186,18 +186,13 @@ class MultiplyConfig:
 
     def validate(self, arch: str) -> str | None:
         """Why this cannot be a kernel for ``arch`` (such as ``"sm_90"``), or None if it can."""
-        for reason in (
-            self._wrong_words(arch),
-            self._wrong_shapes(),
-            self._wrong_warps(),
-            self._wrong_loads(),
-        ):
-            if reason is not None:
-                return reason
-        limit, wanted = SHARED_LIMIT[arch.rstrip("af")], self.shared_bytes + self.list_bytes
-        if wanted > limit:
-            return f"{wanted} bytes of shared memory, {arch} has {limit} for a thread block"
-        return None
+        return (
+            self._wrong_words(arch)
+            or self._wrong_shapes()
+            or self._wrong_warps()
+            or self._wrong_loads()
+            or self._too_much_shared(arch)
+        )
 
     def _wrong_words(self, arch: str) -> str | None:
         if arch.rstrip("af") not in SHARED_LIMIT:
@@ -250,6 +245,12 @@ class MultiplyConfig:
             chunks = columns * size // 16
             if self.threads % chunks or rows % (self.threads // chunks):
                 return f"{self.threads} threads do not share {rows} x {columns} of {matrix} evenly"
+        return None
+
+    def _too_much_shared(self, arch: str) -> str | None:
+        limit, wanted = SHARED_LIMIT[arch.rstrip("af")], self.shared_bytes + self.list_bytes
+        if wanted > limit:
+            return f"{wanted} bytes of shared memory, {arch} has {limit} for a thread block"
         return None
 
 

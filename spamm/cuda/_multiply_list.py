@@ -16,24 +16,26 @@ struct WorkList {
   int start[LIST];
 };
 struct Walk {
-  long long at, end;
+  long long at;
+  int left;
 };
 
 __device__ __forceinline__ Walk open_list(
     WorkList&, const long long* offsets, int row0, int col0, int, int blocks_n, int part) {
   const long long c = (long long)(row0 / BLOCK_M) * blocks_n + col0 / BLOCK_N;
-  return Walk{offsets[c] + part, offsets[c + 1]};
+  const int all = (int)(offsets[c + 1] - offsets[c]);
+  return Walk{offsets[c] + part, (all + SPLIT - 1 - part) / SPLIT};
 }
 
 __device__ __forceinline__ int next_entries(
     WorkList& list, Walk& walk, const int* ks, int, int) {
-  if (walk.at >= walk.end) return 0;
-  const long long left = (walk.end - walk.at + SPLIT - 1) / SPLIT;
-  const int count = left < LIST ? (int)left : LIST;
+  if (walk.left <= 0) return 0;
+  const int count = walk.left < LIST ? walk.left : LIST;
   const int filled = (count + SLOTS - 1) / SLOTS * SLOTS;
   for (int e = threadIdx.x; e < filled; e += THREADS)
     list.start[e] = e < count ? ks[walk.at + (long long)e * SPLIT] * BLOCK_K : PAST;
   walk.at += (long long)LIST * SPLIT;
+  walk.left -= LIST;
   __syncthreads();
   return count;
 }

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
 
 from spamm.cuda._config import ITEM_BYTES, SHARED_LIMIT, MultiplyConfig
 
 Sizes = tuple[int, int, int]
 
 DEFAULT_BLOCK: Sizes = (128, 32, 128)
-"""A plan's blocks unless told: as wide as a warp's tile or wider, fine along k, where that is cheap."""
+"""A plan's blocks unless told: as wide as a warp's tile or wider, fine along k, which is cheap."""
 
 _BLOCKS = tuple((side, depth, side) for side in (32, 64, 128) for depth in (16, 32, 64))
 _TILES = ((64, 64), (64, 128), (128, 64), (128, 128), (128, 256), (256, 128))
@@ -18,19 +17,25 @@ _DEPTH_BYTES = (64, 128)
 _WARPS = ((1, 2), (2, 1), (2, 2), (2, 4), (4, 2))
 _STAGES = (2, 3, 4)
 _SPLITS = (1, 2, 4)
-# Large tiles come first: a tile's traffic from the L2 cache falls with its width, and on an H200
-# 128 x 128 in float16 needs all of that cache's bandwidth at 0.6 of the tensor cores' peak.
+# Tile, warps, and thread blocks that a multiprocessor shall hold. Of 16 bits two tiles a
+# multiprocessor: one loads lists and stores sums while the other multiplies. TF32 brings twice the
+# bytes, and 128 x 128 would need more than an H200's L2 cache gives, so there one wide tile.
+_LARGE = (((128, 128), (2, 2), 2), ((128, 128), (2, 2), 1))
+_WIDE = (((128, 256), (2, 4), 1), ((256, 128), (4, 2), 1))
+_SMALL = (
+    ((128, 64), (2, 2), 2),
+    ((64, 128), (2, 2), 2),
+    ((64, 64), (2, 2), 3),
+    ((64, 64), (2, 2), 1),
+)
 _PREFERRED = {
-    "tensor": (
-        ((128, 256), (2, 4)),
-        ((128, 128), (2, 2)),
-        ((128, 64), (2, 2)),
-        ((64, 128), (2, 2)),
-        ((64, 64), (2, 2)),
-    ),
-    "cores": (((128, 128), (4, 2)), ((64, 64), (2, 2))),
+    ("float16", "tensor"): (*_LARGE, *_SMALL),
+    ("bfloat16", "tensor"): (*_LARGE, *_SMALL),
+    ("float32", "tensor"): (*_WIDE, *_LARGE, *_SMALL),
+    ("float32", "cores"): (((128, 128), (4, 2), 1), ((64, 64), (2, 2), 3), ((64, 64), (2, 2), 1)),
 }
 _PREFERRED_STAGES = ((128, 4), (128, 3), (64, 4), (64, 3), (128, 2), (64, 2))
+_RESERVED_BYTES = 1024  # of shared memory, for each thread block on a multiprocessor
 # a tile of more blocks is mostly loaded for blocks that do not want it
 _BLOCKS_IN_DEFAULT_TILE = 4
 
@@ -115,25 +120,28 @@ def default(
         The dtype or the architecture is unknown, or no kernel fits the block; the message says why.
     """
     _check(dtype, arch)
-    reason = None
-    for config in _candidates(dtype, block, out, unit or unit_for(dtype)):
-        reason = config.validate(arch)
-        if reason is None:
-            return config
-    raise ValueError(f"block: no kernel for {block} of {dtype} on {arch}: {reason}")
-
-
-def _candidates(dtype: str, block: Sizes, out: str, unit: str) -> Iterable[MultiplyConfig]:
+    chosen = unit or unit_for(dtype)
+    if (dtype, chosen) not in _PREFERRED:
+        raise ValueError(f"unit: expected tensor, or cores for float32, got {chosen!r}")
     size = ITEM_BYTES[dtype]
-    if unit not in _PREFERRED:
-        raise ValueError(f"unit: expected one of {', '.join(_PREFERRED)}, got {unit!r}")
     made = [
-        MultiplyConfig(dtype, out, unit, block, (*tile, depth // size), warps, stages)
-        for tile, warps in _PREFERRED[unit]
+        (MultiplyConfig(dtype, out, chosen, block, (*tile, depth // size), warps, stages), wanted)
+        for tile, warps, wanted in _PREFERRED[dtype, chosen]
         for depth, stages in _PREFERRED_STAGES
     ]
     # the sort is stable: among tiles of few blocks the order of preference stays
-    return sorted(made, key=lambda each: max(each.blocks_in_tile, _BLOCKS_IN_DEFAULT_TILE))
+    made.sort(key=lambda each: max(each[0].blocks_in_tile, _BLOCKS_IN_DEFAULT_TILE))
+    for config, wanted in made:
+        if config.validate(arch) is None and _shared_fits(config, arch, wanted):
+            return config
+    raise ValueError(
+        f"block: no kernel for {block} of {dtype} on {arch}: {made[0][0].validate(arch)}"
+    )
+
+
+def _shared_fits(config: MultiplyConfig, arch: str, thread_blocks: int) -> bool:
+    there = SHARED_LIMIT[arch.rstrip("af")] + _RESERVED_BYTES
+    return thread_blocks * (config.shared_bytes + config.list_bytes + _RESERVED_BYTES) <= there
 
 
 def _check(dtype: str, arch: str) -> None:

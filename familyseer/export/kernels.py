@@ -140,27 +140,31 @@ def _fill_cpu(
 def _fill_cuda(
     chosen: list[tuple[str, Tuned, tuple[Argument, ...]]], target: Any, draft: Path
 ) -> list[dict[str, Any]]:
-    described, heads = [], []
+    arch = str(target.attrs["arch"])
+    lowered = []
     for name, tuned, arguments in chosen:
-        symbol = _PREFIX + name
+        names = [one.name for one in arguments]
         try:
-            kernel = _cuda.compile_kernel(tuned, target, symbol, [one.name for one in arguments])
+            kernel = _cuda.lower_kernel(tuned, target, _PREFIX + name, names)
         except _cuda.NotPlainError as error:
             log.warning("%s: is left out: %s", name, error)
             continue
+        lowered.append((name, tuned, arguments, kernel))
+    binaries = _cuda.compile_sources({name: kernel.source for name, *_, kernel in lowered}, arch)
+    described, heads = [], []
+    for (name, tuned, arguments, kernel), (cubin, ptx) in zip(lowered, binaries, strict=True):
         (draft / f"{name}.cu").write_text(kernel.source, "utf-8")
-        (draft / f"{name}.cubin").write_bytes(kernel.cubin)
-        if kernel.ptx is not None:
-            # the compiler ends the text with a zero byte
-            (draft / f"{name}.ptx").write_bytes(kernel.ptx.rstrip(b"\0"))
+        (draft / f"{name}.cubin").write_bytes(cubin)
+        if ptx is not None:
+            (draft / f"{name}.ptx").write_bytes(ptx)
         code = CudaCode(
             cubin=f"{name}.cubin",
-            ptx=None if kernel.ptx is None else f"{name}.ptx",
-            ptx_arch=kernel.ptx_arch,
+            ptx=None if ptx is None else f"{name}.ptx",
+            ptx_arch=None if ptx is None else _cuda.ptx_arch(arch),
             workspace_bytes=kernel.workspace_bytes,
             launches=kernel.launches,
         )
-        heads.append((symbol, arguments, code))
+        heads.append((_PREFIX + name, arguments, code))
         described.append(
             {
                 **_described(name, tuned, arguments),
@@ -171,8 +175,8 @@ def _fill_cuda(
             }
         )
     if not heads:
-        raise UserError("no subgraph of the run is a kernel by itself")
-    (draft / _c_text.HEADER).write_text(_cuda_text.header(heads, str(target.attrs["arch"])))
+        raise UserError("no subgraph of the run can be a kernel by itself")
+    (draft / _c_text.HEADER).write_text(_cuda_text.header(heads, arch), "utf-8")
     (draft / _c_text.EXAMPLE).write_text(_cuda_text.example(*heads[0][:2]), "utf-8")
     return described
 

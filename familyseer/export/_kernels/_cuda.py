@@ -7,6 +7,7 @@ import logging
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from familyseer.errors import RunError
 from familyseer.export._kernels._choose import Tuned, one_line
 from familyseer.export._kernels._lower import finish_device, lower
 from familyseer.kernels._manifest import ITEM_BYTES, Launch
+from familyseer.machine import available_cores
 from familyseer.toolchain import cuda_environment_once
 from familyseer.tvm_env import load_tvm
 
@@ -31,30 +33,19 @@ class NotPlainError(Exception):
 
 
 @dataclass(frozen=True)
-class CudaKernel:
-    """A compiled kernel.
+class LoweredKernel:
+    """A kernel before it is compiled: CUDA C++, and how it is launched.
 
-    Attributes
-    ----------
-    source, cubin, ptx
-        CUDA C++, the binary for the target's architecture, and the text for later ones, None where
-        the source needs features of that architecture alone.
-    ptx_arch
-        Virtual architecture of `ptx`.
-    launches, workspace_bytes
-        As in `familyseer.kernels._manifest.CudaCode`.
+    `launches` and `workspace_bytes` are as in `familyseer.kernels._manifest.CudaCode`.
     """
 
     source: str
-    cubin: bytes
-    ptx: bytes | None
-    ptx_arch: str | None
     launches: tuple[Launch, ...]
     workspace_bytes: int
 
 
-def compile_kernel(tuned: Tuned, target: Any, symbol: str, names: Sequence[str]) -> CudaKernel:
-    """Compiles a tuned subgraph for CUDA.
+def lower_kernel(tuned: Tuned, target: Any, symbol: str, names: Sequence[str]) -> LoweredKernel:
+    """Lowers a tuned subgraph for CUDA.
 
     Parameters
     ----------
@@ -67,8 +58,6 @@ def compile_kernel(tuned: Tuned, target: Any, symbol: str, names: Sequence[str])
     ------
     NotPlainError
         The subgraph needs more than launches of kernels, or TVM cannot lower it.
-    RunError
-        The CUDA compiler is missing or refuses the source.
     """
     try:
         host, functions = lower(tuned.mod, target, symbol)
@@ -78,16 +67,59 @@ def compile_kernel(tuned: Tuned, target: Any, symbol: str, names: Sequence[str])
         raise
     except Exception as error:  # whatever a pass throws at a bad schedule
         raise NotPlainError(one_line(error)) from None
-    arch = str(target.attrs["arch"])
-    cubin = _compile(source, "cubin", arch, symbol)
-    # a suffix stands for features that later architectures need not have
-    ptx_arch = re.sub(r"^sm_(\d+)[af]?$", r"compute_\1", arch)
+    return LoweredKernel(source, plan.launches, plan.workspace_bytes)
+
+
+def ptx_arch(arch: str) -> str:
+    """The virtual architecture whose PTX every later GPU takes: without features of its own.
+
+    Parameters
+    ----------
+    arch
+        Of a target, such as ``sm_90a``.
+    """
+    return re.sub(r"^sm_(\d+)[af]?$", r"compute_\1", arch)
+
+
+def compile_sources(sources: Mapping[str, str], arch: str) -> list[tuple[bytes, bytes | None]]:
+    """Compiles CUDA C++, several sources at a time.
+
+    Parameters
+    ----------
+    sources
+        By the kernels' names, for messages.
+
+    Returns
+    -------
+    list
+        For each source its cubin for `arch`, and its PTX for later GPUs, None with a warning where
+        it needs features of `arch` alone.
+
+    Raises
+    ------
+    RunError
+        The CUDA compiler is missing or refuses a source.
+    """
+    cuda_environment_once()
+    with ThreadPoolExecutor(available_cores()) as threads:
+        cubins = [threads.submit(_compile, *one, "cubin", arch) for one in sources.items()]
+        texts = [threads.submit(_compile, *one, "ptx", ptx_arch(arch)) for one in sources.items()]
+        try:
+            return [
+                (cubin.result(), _or_none(text)) for cubin, text in zip(cubins, texts, strict=True)
+            ]
+        except BaseException:
+            threads.shutdown(cancel_futures=True)
+            raise
+
+
+def _or_none(text: Future[bytes]) -> bytes | None:
     try:
-        ptx = _compile(source, "ptx", ptx_arch, symbol)
+        # the compiler ends it with a zero byte
+        return text.result().rstrip(b"\0")
     except RunError as error:
         log.warning("no PTX for later GPUs: %s", error)
-        return CudaKernel(source, cubin, None, None, plan.launches, plan.workspace_bytes)
-    return CudaKernel(source, cubin, ptx, ptx_arch, plan.launches, plan.workspace_bytes)
+        return None
 
 
 def cuda_source(functions: Mapping[str, Any], target: Any) -> str:
@@ -98,15 +130,14 @@ def cuda_source(functions: Mapping[str, Any], target: Any) -> str:
         return str(build(finish_device(dict(functions)), target).inspect_source())
 
 
-def _compile(source: str, form: str, arch: str, symbol: str) -> bytes:
-    cuda_environment_once()
+def _compile(name: str, source: str, form: str, arch: str) -> bytes:
     nvcc = importlib.import_module("tvm.support.nvcc")
     try:
         return bytes(nvcc.compile_cuda(source, target_format=form, arch=arch))
     except (RuntimeError, ValueError, OSError) as error:
         lines = [line for line in str(error).splitlines() if line.strip()] or ["no message"]
         reason = next((line for line in lines if "error" in line), lines[0])
-        raise RunError(f"{symbol}: no {form} for {arch} ({reason.strip()[:300]})") from None
+        raise RunError(f"{name}: no {form} for {arch}: {reason.strip()[:300]}") from None
 
 
 class _Plan:

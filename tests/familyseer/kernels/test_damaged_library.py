@@ -92,7 +92,7 @@ def test_no_cut_of_a_manifest_is_taken_for_one(library: Path) -> None:
 
 def test_any_value_in_place_of_any_other_is_refused_or_fits(library: Path) -> None:
     whole = json.loads((library / "manifest.json").read_text())
-    refused = 0
+    lines = []
     for place in places(whole):
         for wrong in (None, -1, 1e300, "", [], {}, True):
             changed = json.loads(json.dumps(whole))
@@ -105,9 +105,9 @@ def test_any_value_in_place_of_any_other_is_refused_or_fits(library: Path) -> No
             try:
                 read_manifest(library)
             except ValueError as error:
-                assert "\n" not in str(error)
-                refused += 1
-    assert refused > 100
+                lines.append(str(error))
+    assert len(lines) > 100
+    assert not [line for line in lines if "\n" in line]
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

@@ -99,6 +99,17 @@ extern "C" __global__ void mma(const unsigned short* a, const unsigned short* b,
     MMA(d, ra, rb);
     for (int i = 0; i < 4; ++i) c[(row + i / 2 * 8) * 8 + column + i % 2] = d[i];
 }
+extern "C" __global__ void fragments(const unsigned short* a, unsigned* out, unsigned* trans) {
+    __shared__ __align__(16) unsigned short sa[16 * 16];
+    int lane = threadIdx.x;
+    for (int i = lane; i < 256; i += 32) sa[i] = a[i];
+    __syncwarp();
+    unsigned r[4], t[4];
+    spamm_ldmatrix_x4(r, &sa[lane % 16 * 16 + lane / 16 * 8]);
+    spamm_ldmatrix_x4_trans(t, &sa[lane % 16 * 16 + lane / 16 * 8]);
+    for (int i = 0; i < 4; ++i) out[4 * lane + i] = r[i];
+    for (int i = 0; i < 4; ++i) trans[4 * lane + i] = t[i];
+}
 extern "C" __global__ void tf32(const float* a, const float* b, float* c) {
     int group = threadIdx.x / 4, member = threadIdx.x % 4;
     unsigned ra[4], rb[2];
@@ -260,6 +271,21 @@ def test_fragments_of_sixteen_bits_multiply_as_matrices(dtype: str, suffix: str)
     expected = a.astype(np.float64) @ b.astype(np.float64) + c
     kernels.launch("mma", 1, 32, [a.view(np.uint16), b.view(np.uint16), c])
     np.testing.assert_array_equal(c, expected)
+
+
+def test_matrices_are_loaded_into_the_lanes_of_a_fragment() -> None:
+    kernels = compile_kernels(_TENSOR.replace("MMA", "spamm_mma_m16n8k16_f16"))
+    a = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    out, trans = np.zeros((32, 4), np.uint32), np.zeros((32, 4), np.uint32)
+    kernels.launch("fragments", 1, 32, [a, out, trans])
+    # PTX ISA, fragment A of mma.m16n8k16: elements a0 to a7 of each lane
+    lane, i = np.arange(32)[:, None], np.arange(8)
+    rows = np.where((i < 2) | ((i >= 4) & (i < 6)), lane // 4, lane // 4 + 8)
+    columns = lane % 4 * 2 + (i & 1) + np.where(i >= 4, 8, 0)
+    np.testing.assert_array_equal(out.view(np.uint16), a[rows, columns])
+    # each of the four 8 x 8 matrices is transposed where it lies
+    at_row, at_column = rows // 8 * 8 + columns % 8, columns // 8 * 8 + rows % 8
+    np.testing.assert_array_equal(trans.view(np.uint16), a[at_row, at_column])
 
 
 def test_tf32_fragments_multiply_rounded_inputs() -> None:

@@ -93,18 +93,25 @@ def _compiled_once(folder: str) -> Iterator[list[bytes]]:
     tvm = load_tvm()
     original = tvm.get_global_func(_COMPILE)
     compiled: list[bytes] = []
+    complaints: list[str] = []
 
     def compile_and_keep(code: str) -> Any:
         try:
             cubin = _compile(original, code, folder)
         except Exception as error:
-            raise CudaCompileError(_first_complaint(str(error))) from None
+            complaints.append(_first_complaint(str(error)))
+            raise
         compiled.append(bytes(cubin))
         return cubin
 
     tvm.register_global_func(_COMPILE, compile_and_keep, override=True)
     try:
         yield compiled
+    except Exception:
+        # on its way through TVM the exception lost its class
+        if complaints:
+            raise CudaCompileError(complaints[0]) from None
+        raise
     finally:
         tvm.register_global_func(_COMPILE, original, override=True)
 

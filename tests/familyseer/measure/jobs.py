@@ -152,3 +152,24 @@ def give_unpicklable() -> object:
 
 def limits_of_process() -> tuple[int, int]:
     return resource.getrlimit(resource.RLIMIT_CORE)[0], os.getsid(0)
+
+
+def environment(name: str) -> str | None:
+    return os.environ.get(name)
+
+
+def pretend_gpu(path: str, *_: object) -> list[float]:
+    """Runs nothing. The GPU of that name is broken; the file says what the candidate does."""
+    from familyseer.measure._gpu_timing import GpuLostError
+
+    own = os.environ["CUDA_VISIBLE_DEVICES"]
+    if own == "broken":
+        raise GpuLostError("the GPU cannot be used: out of memory")
+    with open(path, encoding="ascii") as file:
+        what = file.read()
+    if what == "fault":
+        raise RuntimeError("CUDA: an illegal memory access was encountered")
+    if what == "hang":
+        time.sleep(600)
+    time.sleep(0.05)
+    return [float(os.getpid())] * 3

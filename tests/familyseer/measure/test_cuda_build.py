@@ -1,0 +1,216 @@
+"""CUDA candidates compiled by nvrtc, which needs no GPU."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from familyseer.measure import WarmBuilder
+from familyseer.measure._cuda_build import (
+    CudaCompileError,
+    _compile,
+    _cuobjdump,
+    build_cuda,
+    resources,
+    with_cubin,
+)
+from familyseer.measure._cuda_headers import light_headers
+from familyseer.measure._cuda_limits import Kernel
+from familyseer.tvm_env import load_tvm
+from tests.familyseer.measure.cuda_modules import (
+    calls_nothing,
+    cuda_target,
+    doubles,
+    shares,
+    spills,
+)
+
+pytest.importorskip("cuda.bindings.nvrtc", reason="the wheels of the nvrtc extra are not installed")
+
+HELLO = 'extern "C" __global__ void f(float* x) { x[0] = 1; }'
+
+
+def compiler() -> Any:
+    return load_tvm().get_global_func("tvm_callback_cuda_compile")
+
+
+@pytest.fixture(scope="module")
+def builder() -> Iterator[WarmBuilder]:
+    made = WarmBuilder(workers=1, timeout_s=120)
+    yield made
+    made.close()
+
+
+def build(builder: WarmBuilder, mod: Any) -> Any:
+    result, _ = builder.finish(builder.start(mod, cuda_target()))
+    return result
+
+
+def test_the_launch_and_the_compilers_figures_are_read(tmp_path: Path) -> None:
+    (one,) = build_cuda(doubles(), cuda_target(), str(tmp_path / "candidate.so"))
+    assert (one.name, one.grid, one.block) == ("main_kernel", (32, 1, 1), (128, 1, 1))
+    assert 0 < one.registers < 64
+    assert (one.stack_bytes, one.shared_bytes) == (0, 0)
+    # nothing else is left beside it
+    assert os.listdir(tmp_path) == ["candidate.so"]
+
+
+def test_every_kernel_of_a_candidate_is_read_in_launch_order(tmp_path: Path) -> None:
+    first, second = build_cuda(doubles(kernels=2), cuda_target(), str(tmp_path / "candidate.so"))
+    assert [first.name, second.name] == ["main_kernel", "main_kernel_1"]
+
+
+def test_dynamic_shared_memory_is_the_launchs(tmp_path: Path) -> None:
+    (one,) = build_cuda(shares(1024), cuda_target(), str(tmp_path / "candidate.so"))
+    assert (one.dynamic_bytes, one.static_bytes) == (4096, 0)
+
+
+def test_the_library_holds_machine_code_and_no_source(tmp_path: Path) -> None:
+    path = tmp_path / "candidate.so"
+    build_cuda(doubles(), cuda_target(), str(path))
+    library = path.read_bytes()
+    # its own and the cubin's
+    assert library.count(b"\x7fELF") == 2
+    assert struct.pack("<Q", 5) + b"cubin" in library
+    assert b"__global__" not in library
+
+
+def test_the_code_for_the_host_is_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "candidate.so"
+    build_cuda(doubles(), cuda_target(), str(path))
+    symbols = subprocess.run(["nm", "-D", path], capture_output=True, text=True, check=True).stdout
+    assert "__tvm_ffi_main" in symbols
+    assert "__tvm_ffi__library_bin" in symbols
+
+
+def test_a_blob_of_another_form_is_left_as_it_is() -> None:
+    code = struct.pack("<Q", 4) + b"code"
+    for blob in (b"", code, b"cuda" + code, struct.pack("<Q", 4) + b"cuda" + code):
+        assert with_cubin(blob, b"code", b"cubin") == blob
+
+
+@pytest.mark.parametrize(
+    ("mod", "told"),
+    [
+        (spills(300), "bytes of each thread in local memory, more than 1020"),
+        (shares(65536), "262144 bytes of shared memory a block, 232448 are possible"),
+    ],
+    ids=["spills", "shared memory"],
+)
+def test_a_candidate_not_worth_running_fails_its_build_and_keeps_its_worker(
+    builder: WarmBuilder, mod: Any, told: str
+) -> None:
+    worker = builder.pool.submit(os.getpid).result(timeout=120)
+    result = build(builder, mod)
+    assert result.artifact_path is None
+    assert str(result.error_msg).startswith("build failed: main_kernel ")
+    assert told in str(result.error_msg)
+    assert builder.pool.submit(os.getpid).result(timeout=120) == worker
+    assert os.listdir(builder.folder) == []
+
+
+def test_a_good_candidate_is_built_by_the_same_way(builder: WarmBuilder) -> None:
+    result = build(builder, doubles())
+    assert result.error_msg is None
+    assert os.path.exists(result.artifact_path)
+    shutil.rmtree(os.path.dirname(result.artifact_path))
+
+
+def test_what_the_compiler_refuses_is_told_by_its_first_complaint(builder: WarmBuilder) -> None:
+    worker = builder.pool.submit(os.getpid).result(timeout=120)
+    told = str(build(builder, calls_nothing()).error_msg)
+    assert builder.pool.submit(os.getpid).result(timeout=120) == worker
+    assert "error" in told
+    assert "no_such_function" in told
+    assert len(told) <= 300
+
+
+def test_the_light_headers_change_no_instruction(tmp_path: Path) -> None:
+    tool = _cuobjdump()
+    if tool is None:
+        pytest.skip("cuobjdump is not installed")
+    source = """
+#include <cuda/std/cstdint>
+#include <cuda/std/type_traits>
+#include <cuda_fp16.h>
+namespace traits = cuda::std;
+template <class T> __device__ int kind() {
+  return traits::is_same_v<T, float> + 2 * traits::is_integral<const T>::value
+       + 4 * traits::is_signed<T>::value + 8 * traits::is_unsigned<T>::value
+       + 16 * traits::is_floating_point<T>::value
+       + 32 * sizeof(typename traits::conditional<sizeof(T) == 4, char, double>::type);
+}
+extern "C" __global__ void f(int* out, float* x, half* h) {
+  int64_t wide = uint8_t(x[2]) + int16_t(x[3]);
+  out[0] = kind<float>(); out[1] = kind<unsigned char>(); out[2] = kind<char>();
+  out[3] = kind<long long>(); out[4] = kind<bool>(); out[5] = kind<half>(); out[6] = kind<double>();
+  x[0] = x[1] > 0 ? INFINITY : float(wide) * float(h[0]);
+}
+"""
+
+    def instructions() -> str:
+        file = tmp_path / "f.cubin"
+        with cuda_target():
+            file.write_bytes(bytes(compiler()(source)))
+        return subprocess.run(
+            [tool, "-sass", file], capture_output=True, text=True, check=True
+        ).stdout
+
+    plain = instructions()
+    with light_headers(str(tmp_path)):
+        light = instructions()
+    assert "EXIT" in plain
+    assert light == plain
+
+
+def test_a_source_that_needs_the_whole_library_gets_it(tmp_path: Path) -> None:
+    source = "#include <cuda/std/limits>\n" + HELLO.replace(
+        "= 1", "= cuda::std::numeric_limits<short>::max()"
+    )
+    with cuda_target():
+        with light_headers(str(tmp_path)), pytest.raises(RuntimeError):
+            compiler()(source)
+        assert bytes(_compile(compiler(), source, str(tmp_path))).startswith(b"\x7fELF")
+
+
+def test_a_failed_build_leaves_tvms_compiler_as_it_was(tmp_path: Path) -> None:
+    before = os.environ.get("TVM_CUDA_NVRTC_EXTRA_OPTS")
+    with pytest.raises(CudaCompileError):
+        build_cuda(calls_nothing(), cuda_target(), str(tmp_path / "candidate.so"))
+    assert os.environ.get("TVM_CUDA_NVRTC_EXTRA_OPTS") == before
+    with cuda_target(), pytest.raises(RuntimeError) as raised:
+        compiler()("nonsense")
+    assert not isinstance(raised.value, CudaCompileError)
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_120"])
+def test_static_shared_memory_is_without_what_the_driver_takes(arch: str, tmp_path: Path) -> None:
+    source = """
+extern "C" __global__ void f(float* x) {
+  __shared__ float s[512];
+  s[threadIdx.x] = x[threadIdx.x];
+  __syncthreads();
+  x[threadIdx.x] = s[511 - threadIdx.x];
+}
+"""
+    with cuda_target(arch), light_headers(str(tmp_path)):
+        cubin = bytes(compiler()(source))
+    ((name, (_, stack, shared)),) = resources(cubin, arch, str(tmp_path)).items()
+    assert (name, stack, shared) == ("f", 0, 2048)
+
+
+def test_without_cuobjdump_nothing_is_known_and_nothing_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from familyseer.measure import _cuda_build
+
+    monkeypatch.setattr(_cuda_build, "_cuobjdump", lambda: None)
+    kernels: tuple[Kernel, ...] = build_cuda(doubles(), cuda_target(), str(tmp_path / "a.so"))
+    assert kernels == ()

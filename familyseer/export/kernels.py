@@ -15,6 +15,7 @@ from familyseer.errors import UserError
 from familyseer.export._kernels import _c_text, _cpu, _cuda, _cuda_text
 from familyseer.export._kernels._choose import Tuned, choose
 from familyseer.export._kernels._folder import refuse_foreign, replacing
+from familyseer.export._kernels._lower import NotPlainError
 from familyseer.export._kernels._names import c_names
 from familyseer.export.use import read_summary
 from familyseer.kernels._manifest import (
@@ -146,7 +147,7 @@ def _fill_cuda(
         names = [one.name for one in arguments]
         try:
             kernel = _cuda.lower_kernel(tuned, target, _PREFIX + name, names)
-        except _cuda.NotPlainError as error:
+        except NotPlainError as error:
             log.warning("%s: is left out: %s", name, error)
             continue
         lowered.append((name, tuned, arguments, kernel))

@@ -20,7 +20,7 @@ from typing import Any
 from familyseer.errors import UserError
 from familyseer.export._kernels._c_runtime import EXPORTS, runtime_source
 from familyseer.export._kernels._choose import Tuned, one_line
-from familyseer.export._kernels._lower import finish_host, lower
+from familyseer.export._kernels._lower import NotPlainError, finish_host, lower
 from familyseer.kernels._manifest import Argument, machine_name, this_machine
 from familyseer.tvm_env import load_tvm
 
@@ -105,6 +105,7 @@ def build_shared_object(
 
 def _plain_parameters(function: Any, symbol: str) -> Any:
     """A lowered function with pointers as parameters, and 0 as its result where all went well."""
+    _refuse_calls_of_tvm(function)
     tvm = load_tvm()
     tirx = tvm.tirx
     pointers, statements = [], []
@@ -121,6 +122,22 @@ def _plain_parameters(function: Any, symbol: str) -> Any:
     # an entry function would be given an alias that TVM's loader calls
     attributes.pop("tirx.is_entry_func", None)
     return plain.with_attr({**attributes, "global_symbol": symbol})
+
+
+def _refuse_calls_of_tvm(function: Any) -> None:
+    """Sorting, random numbers and the like are functions of TVM's runtime, called by name."""
+    import tvm_ffi
+
+    called = []
+
+    def on_call(call: Any) -> None:
+        name = str(getattr(call.op, "name", ""))
+        if "packed" in name or name == "tirx.call_ffi_kernel":
+            called.append(str(call.args[0]))
+
+    tvm_ffi.structural_walk(function.body, [(load_tvm().ir.Call, on_call)])
+    if called:
+        raise NotPlainError(f"it calls {called[0]} of TVM's runtime")
 
 
 def _refuse_other_machines(target: Any) -> None:

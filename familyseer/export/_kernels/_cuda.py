@@ -13,7 +13,7 @@ from typing import Any
 
 from familyseer.errors import RunError
 from familyseer.export._kernels._choose import Tuned, one_line
-from familyseer.export._kernels._lower import finish_device, lower
+from familyseer.export._kernels._lower import NotPlainError, finish_device, lower
 from familyseer.kernels._manifest import ITEM_BYTES, Launch
 from familyseer.machine import available_cores
 from familyseer.toolchain import cuda_environment_once
@@ -26,10 +26,6 @@ _ALIGNMENT = 256
 _GRID = ("blockIdx.x", "blockIdx.y", "blockIdx.z")
 _BLOCK = ("threadIdx.x", "threadIdx.y", "threadIdx.z")
 _SHARED = "tirx.use_dyn_shared_memory"
-
-
-class NotPlainError(Exception):
-    """A host function does something beside launching kernels; the message says what."""
 
 
 @dataclass(frozen=True)

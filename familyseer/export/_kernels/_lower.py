@@ -18,6 +18,10 @@ _LEGALIZING = ("tirx.FP8StorageLegalize", "tirx.BF16StorageLegalize")
 _DEVICE_KERNEL = 2
 
 
+class NotPlainError(Exception):
+    """A host function needs what only TVM's runtime has; the message says what."""
+
+
 def lower(mod: Any, target: Any, symbol: str) -> tuple[Any, dict[str, Any]]:
     """Lowers a scheduled subgraph to its host function and its device functions by name.
 

@@ -1,30 +1,27 @@
-"""Times SpAMM on this CPU against NumPy's BLAS, in turn on the same cores.
+"""Times SpAMM on this CPU against NumPy's BLAS, in turns on the same cores.
 
     python scripts/spamm_cpu.py --sizes 1024,4096 --ratios 0.05,0.1,0.25,0.5
 
-Matrices decay exponentially from the diagonal. For each valid ratio tau is looked for once, then
-block norms, plan and product are timed together, from plain arrays to the result; the parts are
-timed in the same rounds. A round times the BLAS and every ratio once, one after the other, so
-that what disturbs the machine disturbs all of them alike; speedups are medians of the rounds'.
+Matrices decay exponentially from the diagonal. For each valid ratio `spamm.matmul` is timed from
+plain arrays to the result, once with the tau of that ratio and once with the ratio itself, whose
+tau it then has to find; and the parts of it: norms of both matrices, plan, product. A round times
+each of these and the BLAS once, one after the other; speedups are medians of the rounds' ratios.
 """
 
 from __future__ import annotations
 
 import statistics
-import time
 from typing import Any
 
 import click
 import numpy as np
 from _results import save
 
+import spamm
 from spamm import cpu
-from spamm._plan import build_plan
-from spamm._select import tau_for_valid_ratio
+from spamm._timing import in_turns
 from spamm.cpu import _threads
 from spamm.generators import exponential_decay
-
-PARTS = ("norms", "plan", "product")
 
 
 @click.command()
@@ -47,74 +44,60 @@ def main(
     """Time products of N x N matrices at several valid ratios."""
     rows = []
     for n in _numbers(sizes):
-        given = None if block is None else _numbers(block)
-        rows += compare(n, [float(r) for r in ratios.split(",")], rounds, base, dtype, given)
+        a = exponential_decay(n, base=base, dtype=dtype, seed=1)
+        b = exponential_decay(n, base=base, dtype=dtype, seed=2)
+        sides = _numbers(block) if block else cpu.default_block(n, n, n, a.dtype)
+        for ratio in (float(text) for text in ratios.split(",")):
+            rows.append(compare(a, b, ratio, tuple(sides), rounds))
+            click.echo(describe(rows[-1]))
     if name is not None:
         click.echo(f"written: {save(name, {'base': base, 'dtype': dtype, 'rows': rows})}")
 
 
-def compare(
-    n: int,
-    ratios: list[float],
-    rounds: int,
-    base: float,
-    dtype: str,
-    block: list[int] | None,
-) -> list[dict[str, Any]]:
-    """One row a ratio: seconds of each part and of the BLAS, medians, and the median speedup."""
-    a = exponential_decay(n, base=base, dtype=dtype, seed=1)
-    b = exponential_decay(n, base=base, dtype=dtype, seed=2)
-    bm, bk, bn = block or cpu.default_block(n, n, n, a.dtype)
-    norms_a, norms_b = cpu.norms(a, bm, bk), cpu.norms(b, bk, bn)
-    taus = [tau_for_valid_ratio(norms_a, norms_b, ratio) for ratio in ratios]
-    blas: list[float] = []
-    spans: list[list[list[float]]] = [[] for _ in taus]
-    valid = [0.0 for _ in taus]
-    for number in range(rounds + 1):
-        start = time.perf_counter()
-        a @ b
-        blas.append(time.perf_counter() - start)
-        for index, tau in enumerate(taus):
-            marks = [time.perf_counter()]
-            norms_a, norms_b = cpu.norms(a, bm, bk), cpu.norms(b, bk, bn)
-            marks.append(time.perf_counter())
-            plan = build_plan(norms_a, norms_b, (n, n, n), (bm, bk, bn), tau)
-            marks.append(time.perf_counter())
-            out = np.empty((n, n), dtype=dtype)
-            cpu.multiply(a, b, plan, out)
-            marks.append(time.perf_counter())
-            spans[index].append(np.diff(marks).tolist())
-            valid[index] = plan.valid_ratio
-        if number == 0:  # compiles, starts threads
-            blas.clear()
-            for each in spans:
-                each.clear()
-    rows = [_row(n, (bm, bk, bn), valid[i], blas, spans[i]) for i in range(len(taus))]
-    for row in rows:
-        parts = ", ".join(f"{part} {row[part + '_s'] * 1e3:.1f} ms" for part in PARTS)
-        click.echo(
-            f"N {n}, block {row['block']}, valid {row['valid_ratio']:.3f}: {row['speedup']:.2f}x"
-            f" (range {row['speedup_range'][0]:.2f} to {row['speedup_range'][1]:.2f}),"
-            f" BLAS {row['blas_s'] * 1e3:.1f} ms, {parts}"
-        )
-    return rows
-
-
-def _row(
-    n: int, block: tuple[int, int, int], valid: float, blas: list[float], spans: list[list[float]]
-) -> dict[str, Any]:
-    speedups = [dense / sum(parts) for dense, parts in zip(blas, spans, strict=True)]
-    medians = [statistics.median(part) for part in zip(*spans, strict=True)]
-    return {
+def compare(a: Any, b: Any, ratio: float, block: tuple[int, ...], rounds: int) -> dict[str, Any]:
+    """Median milliseconds of everything at one valid ratio, and the speedups over the BLAS."""
+    n = len(a)
+    bm, bk, bn = block
+    plan = spamm.plan(a, b, valid_ratio=ratio, block=block, backend="cpu")
+    assert isinstance(plan, spamm.Plan)
+    given: dict[str, Any] = {"block": block, "backend": "cpu"}
+    out = np.empty((n, n), dtype=a.dtype)
+    runs = {
+        "blas": lambda: a @ b,
+        "tau": lambda: spamm.matmul(a, b, tau=plan.tau, **given),
+        "ratio": lambda: spamm.matmul(a, b, valid_ratio=ratio, **given),
+        "norms": lambda: (cpu.norms(a, bm, bk), cpu.norms(b, bk, bn)),
+        "plan": lambda: spamm.build_plan(
+            plan.norms_a, plan.norms_b, plan.shape, plan.block, plan.tau
+        ),
+        "product": lambda: cpu.multiply(a, b, plan, out),
+    }
+    seconds = in_turns(runs, rounds)
+    result: dict[str, Any] = {
         "n": n,
         "block": list(block),
         "threads": _threads.count(),
-        "valid_ratio": valid,
-        "blas_s": statistics.median(blas),
-        **{f"{part}_s": median for part, median in zip(PARTS, medians, strict=True)},
-        "speedup": statistics.median(speedups),
-        "speedup_range": [min(speedups), max(speedups)],
+        "valid_ratio": plan.valid_ratio,
+        "ms": {each: statistics.median(taken) * 1e3 for each, taken in seconds.items()},
     }
+    for each in ("tau", "ratio"):
+        speedups = [
+            dense / ours for dense, ours in zip(seconds["blas"], seconds[each], strict=True)
+        ]
+        result[f"speedup_{each}"] = statistics.median(speedups)
+        result[f"range_{each}"] = [min(speedups), max(speedups)]
+    return result
+
+
+def describe(row: dict[str, Any]) -> str:
+    """One line for people."""
+    ms = ", ".join(f"{name} {value:.1f}" for name, value in row["ms"].items())
+    low, high = row["range_tau"]
+    return (
+        f"N {row['n']}, valid {row['valid_ratio']:.3f}: {row['speedup_tau']:.2f}x"
+        f" ({low:.2f} to {high:.2f}), with tau to be found {row['speedup_ratio']:.2f}x;"
+        f" ms: {ms}"
+    )
 
 
 def _numbers(text: str) -> list[int]:

@@ -24,8 +24,8 @@ ACCUMULATORS = {
 # processors of the last ten years; loads too are two in a cycle.
 _LATENCY = 4
 _PER_CYCLE = 2
-# Sides of the default blocks come near to this many elements: few enough that skipping is sharp,
-# enough that a list of blocks is read in long runs.
+# Sides of the default blocks come near to this many elements and not above: few enough that
+# skipping is sharp, enough that a list of blocks is read in long runs.
 _DEFAULT_SIDE = 64
 _SIDES = (32, 48, 64, 96, 128)
 # More bits than a tile has rows
@@ -114,18 +114,21 @@ def default_config(dtype: str, target: tvm.target.Target) -> CpuConfig:
     """
     tall = [tile for tile in _tiles(dtype, target, spare=1) if tile.vectors == 2]
     tile = max(tall, key=lambda each: each.rows)
-    bm, bn = _multiple(_DEFAULT_SIDE, tile.rows), _multiple(_DEFAULT_SIDE, tile.columns)
+    bm, bn = (max(1, _DEFAULT_SIDE // side) * side for side in (tile.rows, tile.columns))
     return replace(tile, block=(bm, _DEFAULT_SIDE, bn))
 
 
 @functools.lru_cache(maxsize=256)
 def config_for(block: Sizes, dtype: str, target: tvm.target.Target) -> CpuConfig:
-    """The register tile that wastes least on blocks of that size."""
+    """The register tile that wastes least on blocks of that size.
+
+    Few tiles are looked at, as each costs a second of compiling: the default one, and those whose
+    rows are a power of two, as block sizes mostly are multiples of one.
+    """
     default = default_config(dtype, target)
-    if block == default.block:
-        return default
-    tiles = [replace(tile, block=block) for tile in _tiles(dtype, target)]
-    return min(tiles, key=lambda tile: (tile.cycles(block), -tile.rows * tile.vectors))
+    tiles = [tile for tile in _tiles(dtype, target) if tile.rows in (4, 8, 16)]
+    fitting = [replace(tile, block=block) for tile in (default, *tiles)]
+    return min(fitting, key=lambda tile: (tile.cycles(block), -tile.rows))
 
 
 def _tiles(dtype: str, target: Any, spare: int = 0) -> list[CpuConfig]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -114,7 +113,7 @@ def default_config(dtype: str, target: tvm.target.Target) -> CpuConfig:
     """
     tall = [tile for tile in _tiles(dtype, target, spare=1) if tile.vectors == 2]
     tile = max(tall, key=lambda each: each.rows)
-    bm, bn = (max(1, _DEFAULT_SIDE // side) * side for side in (tile.rows, tile.columns))
+    bm, bn = (_multiple(_DEFAULT_SIDE, side) for side in (tile.rows, tile.columns))
     return replace(tile, block=(bm, _DEFAULT_SIDE, bn))
 
 
@@ -157,5 +156,5 @@ def _vectors(target: Any) -> tuple[int, int, int]:
 
 
 def _multiple(size: int, unit: int) -> int:
-    """The multiple of `unit` nearest to `size`, at least one."""
-    return max(1, math.floor(size / unit + 0.5)) * unit
+    """The largest multiple of `unit` that is not above `size`, at least one."""
+    return max(1, size // unit) * unit

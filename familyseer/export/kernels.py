@@ -30,6 +30,7 @@ from familyseer.kernels._manifest import (
     read_manifest,
     this_machine,
 )
+from familyseer.measure._cuda_build import resources
 from familyseer.safe_json import save_json
 from familyseer.target import resolve_target
 
@@ -165,13 +166,16 @@ def _fill_cuda(
             workspace_bytes=kernel.workspace_bytes,
             launches=kernel.launches,
         )
+        used = resources(cubin, arch, str(draft))
         heads.append((_PREFIX + name, arguments, code))
         described.append(
             {
                 **_described(name, tuned, arguments),
                 "source": f"{name}.cu",
                 **asdict(code),
-                "launches": [_launch(launch) for launch in code.launches],
+                "launches": [
+                    _launch(launch, used.get(launch.function)) for launch in code.launches
+                ],
                 "multiprocessors": {"fewest": None, "of": None, "reason": _NOT_MEASURED},
             }
         )
@@ -205,7 +209,9 @@ def _described(name: str, tuned: Tuned, arguments: tuple[Argument, ...]) -> dict
     }
 
 
-def _launch(launch: Launch) -> dict[str, Any]:
+def _launch(launch: Launch, used: tuple[int, int, int] | None) -> dict[str, Any]:
+    """A launch, with what the compiler says that the function uses, if cuobjdump is there."""
+    names = ("registers", "stack_bytes", "static_shared_bytes")
     return {
         **asdict(launch),
         "grid": list(launch.grid),
@@ -213,4 +219,5 @@ def _launch(launch: Launch) -> dict[str, Any]:
         "arguments": [
             one if isinstance(one, str) else {"workspace": one} for one in launch.arguments
         ],
+        "resources": dict(zip(names, used, strict=True)) if used else None,
     }

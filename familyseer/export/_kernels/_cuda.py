@@ -6,8 +6,9 @@ import importlib
 import logging
 import math
 import re
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from familyseer.export._kernels._choose import Tuned, one_line
 from familyseer.export._kernels._lower import NotPlainError, finish_device, lower
 from familyseer.kernels._manifest import ITEM_BYTES, Launch
 from familyseer.machine import available_cores
+from familyseer.measure._cuda_headers import light_headers
 from familyseer.toolchain import cuda_environment_once
 from familyseer.tvm_env import load_tvm
 
@@ -97,24 +99,36 @@ def compile_sources(sources: Mapping[str, str], arch: str) -> list[tuple[bytes, 
         The CUDA compiler is missing or refuses a source.
     """
     cuda_environment_once()
-    with ThreadPoolExecutor(available_cores()) as threads:
-        cubins = [threads.submit(_compile, *one, "cubin", arch) for one in sources.items()]
-        texts = [threads.submit(_compile, *one, "ptx", ptx_arch(arch)) for one in sources.items()]
+    jobs = [
+        (name, source, form, form_arch)
+        for name, source in sources.items()
+        for form, form_arch in (("cubin", arch), ("ptx", ptx_arch(arch)))
+    ]
+    with (
+        tempfile.TemporaryDirectory(prefix="familyseer-kernels-") as folder,
+        # as candidates are compiled, so that what was measured is what is exported
+        light_headers(folder),
+        ThreadPoolExecutor(available_cores()) as threads,
+    ):
+        tried = list(threads.map(_try, jobs))
+    found = []
+    for cubin, text in zip(range(0, len(jobs), 2), range(1, len(jobs), 2), strict=True):
+        # it may be that the source needs more than those headers have
+        binary = tried[cubin] or _compile(*jobs[cubin])
         try:
-            return [
-                (cubin.result(), _or_none(text)) for cubin, text in zip(cubins, texts, strict=True)
-            ]
-        except BaseException:
-            threads.shutdown(cancel_futures=True)
-            raise
+            # the compiler ends the text with a zero byte
+            ptx = (tried[text] or _compile(*jobs[text])).rstrip(b"\0")
+        except RunError as error:
+            log.warning("no PTX for later GPUs: %s", error)
+            ptx = None
+        found.append((binary, ptx))
+    return found
 
 
-def _or_none(text: Future[bytes]) -> bytes | None:
+def _try(job: tuple[str, str, str, str]) -> bytes | None:
     try:
-        # the compiler ends it with a zero byte
-        return text.result().rstrip(b"\0")
-    except RunError as error:
-        log.warning("no PTX for later GPUs: %s", error)
+        return _compile(*job)
+    except RunError:
         return None
 
 

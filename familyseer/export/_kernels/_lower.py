@@ -39,7 +39,10 @@ def lower(mod: Any, target: Any, symbol: str) -> tuple[Any, dict[str, Any]]:
     host = target.host if target.host is not None else target
     bound = tvm.tirx.transform.BindTarget(target.with_host(host))(tvm.IRModule({symbol: function}))
     passes, _, _ = _pipeline()
-    with tvm.transform.PassContext(opt_level=3, instruments=[_without_packing()]):
+    outer = tvm.transform.PassContext.current()
+    with tvm.transform.PassContext(
+        opt_level=outer.opt_level, config=outer.config, instruments=[_without_packing()]
+    ):
         lowered = passes(bound)
     kernels = {}
     for name, one in lowered.functions.items():

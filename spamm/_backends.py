@@ -15,8 +15,9 @@ It may also have
   NumPy does,
 - ``multiply_tf32(a, b, plan, out)``, where its float32 products can round to TF32 by themselves;
   else the operands are rounded before,
-- ``matmul``, ``plan`` and ``multiply_arrays`` for arrays that lie on a device, with the arguments
-  of `spamm.matmul`, `spamm.plan` and `spamm.multiply` but `backend`.
+- ``matmul``, ``plan``, ``multiply_arrays`` and ``refresh(plan, a, b)`` for arrays that lie on a
+  device, with the arguments of `spamm.matmul`, `spamm.plan`, `spamm.multiply` and `Plan.refresh`
+  but `backend`.
 
 Importing a backend whose needs are not there raises ImportError.
 """

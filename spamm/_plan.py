@@ -134,6 +134,9 @@ class Plan:
         """
         from spamm import _backends
 
+        if _backends.on_device(a, b):
+            refreshed: Plan = _backends.load_for_device(backend).refresh(self, a, b)
+            return refreshed
         operands = checked_matrices(a, b, self.shape)
         if operands.batch:
             raise ValueError(f"a, b: expected one matrix each, got a batch {operands.batch}")

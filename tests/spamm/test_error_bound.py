@@ -95,6 +95,14 @@ def test_products_of_norms_that_underflow_still_count() -> None:
     assert _holds(a, b, plan)
 
 
+def test_norms_that_are_denormal_still_count_in_full() -> None:
+    # the norm is sqrt(2) of the smallest number, which would round to the number itself
+    a, b = np.full((1, 2), _DENORMAL), np.full((2, 1), 1e300)
+    plan = _plan(a, b, (1, 2, 1), 1.0)
+    assert plan.blocks_valid == 0
+    assert _holds(a, b, plan)
+
+
 def test_a_bound_that_overflows_is_infinite() -> None:
     a, b = np.full((1, 4), 1e154), np.full((4, 1), 1e154)
     plan = _plan(a, b, (1, 1, 1), 1.7e308)

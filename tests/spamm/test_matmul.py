@@ -71,6 +71,9 @@ def test_half_precision_is_added_up_in_single() -> None:
     a, b = np.ones((1, 4096), dtype=np.float16), np.ones((4096, 1), dtype=np.float16)
     # 2049 has no float16, so a sum in float16 would stay at 2048
     assert spamm.matmul(a, b, tau=0, backend="numpy")[0, 0] == 4096
+    out = np.empty((1, 1), dtype=np.float32)
+    spamm.matmul(a[:, :2049], b[:2049], tau=0, backend="numpy", out=out)
+    assert out[0, 0] == 2049
 
 
 def test_nan_and_infinity_spread_as_far_as_in_the_dense_product() -> None:
@@ -154,6 +157,8 @@ def test_a_batch_adds_up_its_elements(decaying: Any) -> None:
     refreshed = plan.refresh(a * 1.0001, b, backend="numpy")
     assert refreshed.batch == (2,)
     assert all(each.reused for each in refreshed.plans)
+    with pytest.raises(ValueError, match=r"^plan: it is for batch dimensions \(2,\), got \(\)$"):
+        plan.refresh(a[0], b, backend="numpy")
 
 
 def test_a_plan_is_used_again_for_other_values(decaying: Any) -> None:
@@ -162,6 +167,27 @@ def test_a_plan_is_used_again_for_other_values(decaying: Any) -> None:
     assert isinstance(plan, Plan)
     c = spamm.multiply(plan, b, a, backend="numpy")
     np.testing.assert_allclose(c, definition.product(b, a, plan), atol=1e-13)
+
+
+class _Lent:
+    """An array of another library in the host's memory, as DLPack hands it over."""
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self._array.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> Any:
+        return self._array.__dlpack_device__()
+
+
+def test_arrays_of_other_libraries_are_read_in_place(decaying: Any) -> None:
+    a, b = decaying(30, 20), decaying(20, 10, seed=1)
+    c = spamm.matmul(_Lent(a), _Lent(b), tau=1e-2, backend="numpy")
+    np.testing.assert_array_equal(c, spamm.matmul(a, b, tau=1e-2, backend="numpy"))
+    with pytest.raises(ValueError, match=r"^a: its memory cannot be read by NumPy"):
+        spamm.matmul(_Lent(a.astype(a.dtype.newbyteorder())), b, tau=0.0, backend="numpy")
 
 
 def test_tf32_rounds_operands_to_ten_bits() -> None:

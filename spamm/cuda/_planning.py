@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from spamm.cuda._launch import Buffer, Launch, Program
-from spamm.cuda._sweep import SWEEP, THREADS, rows_per_thread, sweep_blocks
+from spamm.cuda._sweep import SWEEP, THREADS, checked_grid, rows_per_thread, sweep_blocks
 
 _COMPACT_THREADS = 256
 _ORDER_THREADS = 1024
@@ -161,7 +161,7 @@ extern "C" __global__ void __launch_bounds__(COMPACT_THREADS) spamm_plan_compact
         }
       }
     }
-    __syncthreads();
+    // the sum of the next round waits for all before `starts` is written again
   }
   if (i == mb - 1 && thread == 0) offsets[(long long)mb * nb] = next;
   if (i == 0 && warp == 0) {
@@ -318,11 +318,9 @@ def planning_program(
     Raises
     ------
     ValueError
-        The grid is empty, or has more blocks than a kernel counts.
+        As `spamm.cuda._sweep.checked_grid`.
     """
-    mb, kb, nb = grid
-    if min(grid) < 1 or mb * nb >= 1 << 31:
-        raise ValueError(f"grid: expected at least one block each way, below 2^31, got {grid}")
+    mb, kb, nb = checked_grid(grid)
     rows = rows_per_thread(mb, nb)
     blocks = sweep_blocks(mb, nb, rows)
     tiles_m, tiles_n = tiling.grid_of(mb, nb)

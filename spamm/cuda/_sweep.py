@@ -68,6 +68,24 @@ def sweep_blocks(mb: int, nb: int, rows: int) -> int:
     return min(_MOST_BLOCKS, -(-mb // rows) * -(-nb // 32))
 
 
+def checked_grid(grid: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Numbers of blocks (mb, kb, nb) that the kernels can count.
+
+    Raises
+    ------
+    ValueError
+        The grid is empty, has 2^31 blocks of C, or 2^40 products: a thread block's counters of
+        products have 32 bits.
+    """
+    mb, kb, nb = grid
+    if min(grid) < 1 or mb * nb >= 1 << 31 or mb * kb * nb >= 1 << 40:
+        raise ValueError(
+            "grid: expected at least one block each way, fewer than 2^31 of C and 2^40 products,"
+            f" got {grid}"
+        )
+    return grid
+
+
 def float32_below(tau: float) -> np.float32:
     """The largest finite float32 that is not above tau: what the kernels take for it.
 

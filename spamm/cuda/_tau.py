@@ -17,7 +17,7 @@ import math
 import numpy as np
 
 from spamm.cuda._launch import Argument, Buffer, Launch, Program
-from spamm.cuda._sweep import SWEEP, THREADS, sweep_blocks
+from spamm.cuda._sweep import SWEEP, THREADS, checked_grid, sweep_blocks
 
 _PASSES = ((20, 11), (10, 10), (0, 10))
 """Of the search for a ratio: how far to shift, and how many bits to count by."""
@@ -111,15 +111,6 @@ extern "C" __global__ void __launch_bounds__(SWEEP_THREADS) spamm_tau_count(
         if (key && key >> shift >> bits == wanted) atomicAdd(&bins[key >> shift & mask], 1u);
       }
     }
-    // 32 bits count a unit's products many times over, but not all units'
-    if ((unit / gridDim.x) % 1024 == 1023) {
-      __syncthreads();
-      for (int bin = thread; bin < BINS; bin += SWEEP_THREADS) {
-        if (bins[bin]) atomicAdd(&histogram[bin], (unsigned long long)bins[bin]);
-        bins[bin] = 0u;
-      }
-      __syncthreads();
-    }
   }
   __syncthreads();
   for (int bin = thread; bin < BINS; bin += SWEEP_THREADS)
@@ -166,7 +157,6 @@ __device__ __forceinline__ unsigned advance(unsigned prefix, const double* parts
   __syncthreads();
   int most = 0;
   for (int s = 0; s < SLICES; ++s) most = max(most, best[s]);
-  __syncthreads();
   return prefix + ((unsigned)most << shift);
 }
 
@@ -253,8 +243,13 @@ def ratio_program(grid: tuple[int, int, int], ratio: float) -> Program:
         Numbers of blocks (mb, kb, nb), each at least 1.
     ratio
         Above 0, at most 1.
+
+    Raises
+    ------
+    ValueError
+        As `spamm.cuda._sweep.checked_grid`.
     """
-    mb, kb, nb = grid
+    mb, kb, nb = checked_grid(grid)
     products = mb * kb * nb
     wanted = ratio * products
     # the first of the two neighbours keeps at least as many; rounding must not ask for one more
@@ -317,8 +312,13 @@ def bound_program(grid: tuple[int, int, int], bound: float) -> Program:
         Numbers of blocks (mb, kb, nb), each at least 1.
     bound
         At least 0.
+
+    Raises
+    ------
+    ValueError
+        As `spamm.cuda._sweep.checked_grid`.
     """
-    mb, kb, nb = grid
+    mb, kb, nb = checked_grid(grid)
     limit = np.float64(bound) * np.float64(bound) * (1 - _BOUND_SLACK)
     sizes = (np.int32(mb), np.int32(kb), np.int32(nb))
     blocks = sweep_blocks(mb, nb, 1)

@@ -178,6 +178,13 @@ extern "C" __global__ void matrix_row(const float* x, float* y) {
     unsigned r[2];
     if (threadIdx.x < 32) spamm_ldmatrix_x2(r, smem + 8 * threadIdx.x);
 }
+extern "C" __global__ void counted_too_early(float* y) {
+    __shared__ int count;
+    if (threadIdx.x == 0) count = 0;
+    __syncthreads();
+    atomicAdd(&count, 1);
+    y[threadIdx.x] = (float)count;
+}
 """
 
 
@@ -308,11 +315,15 @@ def test_tf32_fragments_multiply_rounded_inputs() -> None:
         ("no_barrier", "race: thread .* without a barrier between: static shared memory"),
         ("overwritten", "race: thread .* without a barrier between: static shared memory"),
         ("same_lane_element", "race: thread .* writes what thread .* wrote"),
+        ("counted_too_early", "race: thread .* (reads what thread .* updated|updates what thread)"),
         ("past_end", "4 bytes at byte 256 of 256 of argument 0 in line 19: .*past_end"),
         ("before_begin", "4 bytes, 4 before argument 0"),
         ("misaligned", "misaligned: an access at .* in line 23"),
         ("divergent", "divergence: thread 0 waits at __syncthreads.* in line 27, thread 32"),
-        ("half_warp", "divergence: thread 0 waits for its warp at __syncwarp in line 31"),
+        (
+            "half_warp",
+            "divergence: thread 0 waits for its warp at __syncwarp in line 31, .* returned",
+        ),
         ("too_little_shared", "1 bytes at byte .* of 1024 of dynamic shared memory"),
     ],
 )

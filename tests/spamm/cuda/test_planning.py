@@ -14,6 +14,7 @@ from spamm.cuda._planning import Tiling, planning_program
 from spamm.cuda._sweep import float32_below, rows_per_thread
 from spamm.cuda._tau import bound_program, ratio_program
 from tests.spamm.cuda.emulator import needs_compiler, run_program
+from tests.spamm.cuda.test_norms import device_norms
 
 Norms = npt.NDArray[np.float32]
 Arrays = dict[str, npt.NDArray[Any]]
@@ -151,8 +152,15 @@ def found_tau(program: Any, norms_a: Norms, norms_b: Norms) -> Arrays:
 
 
 @needs_compiler
-@pytest.mark.parametrize("ratio", [1e-9, 0.05, 0.3, 0.999, 1.0])
-@pytest.mark.parametrize("grid", [(1, 1, 1), (33, 37, 70)])
+@pytest.mark.parametrize(
+    ("ratio", "grid"),
+    [
+        *((ratio, (33, 37, 70)) for ratio in (1e-9, 0.05, 0.3, 0.999, 1.0)),
+        (0.1, (1, 1, 1)),
+        # more rows than thread blocks
+        (0.2, (300, 5, 3)),
+    ],
+)
 def test_the_ratio_is_met_to_the_product(ratio: float, grid: tuple[int, int, int]) -> None:
     norms_a, norms_b = decaying(*grid)
     arrays = found_tau(ratio_program(grid, ratio), norms_a, norms_b)
@@ -194,8 +202,15 @@ def test_zero_and_infinite_products_bound_what_a_ratio_can_be() -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize("share", [0.0, 1e-9, 0.3, np.inf])
-@pytest.mark.parametrize("grid", [(1, 3, 1), (17, 41, 35)])
+@pytest.mark.parametrize(
+    ("share", "grid"),
+    [
+        *((share, (17, 41, 35)) for share in (0.0, 1e-9, 0.3, np.inf)),
+        (0.3, (1, 3, 1)),
+        # more rows than thread blocks
+        (1e-3, (300, 5, 3)),
+    ],
+)
 def test_the_largest_tau_within_a_bound_is_found(share: float, grid: tuple[int, int, int]) -> None:
     norms_a, norms_b = decaying(*grid)
     norms_a[0, 0] = 0
@@ -229,10 +244,34 @@ def test_the_device_takes_the_next_float32_below_tau(tau: float) -> None:
     assert below == np.finfo(np.float32).max or float(np.nextafter(below, np.float32(np.inf))) > tau
 
 
-@pytest.mark.parametrize("grid", [(0, 1, 1), (1 << 16, 1, 1 << 15)])
+@pytest.mark.parametrize("grid", [(0, 1, 1), (1 << 16, 1, 1 << 15), (1 << 14, 1 << 14, 1 << 12)])
 def test_grids_that_no_kernel_counts_are_refused(grid: tuple[int, int, int]) -> None:
-    with pytest.raises(ValueError, match="grid: expected at least one block"):
-        planning_program(grid, Tiling())
+    for make in (planning_program, ratio_program, bound_program):
+        with pytest.raises(ValueError, match="grid: expected at least one block"):
+            make(grid, Tiling() if make is planning_program else 0.5)
+
+
+@needs_compiler
+def test_from_matrices_to_a_plan_that_keeps_its_promise() -> None:
+    rng = np.random.default_rng(5)
+    away = np.abs(np.subtract.outer(np.arange(200), np.arange(200)))
+    a, b = (rng.standard_normal((200, 200)) * 0.8**away for _ in range(2))
+    a, b = a.astype(np.float16), b.astype(np.float16)
+    norms_a, norms_b = device_norms(a, 16, 16), device_norms(b, 16, 16)
+    grid = (13, 13, 13)
+    tau = found_tau(ratio_program(grid, 0.3), norms_a, norms_b)["tau"][0]
+    arrays = device_plan(norms_a, norms_b, tau)
+    assert arrays["offsets"][-1] / 13**3 == pytest.approx(0.3, abs=0.01)
+    exact = a.astype(np.float64) @ b.astype(np.float64)
+    got = np.zeros((208, 208))
+    wide_a, wide_b = np.zeros((2, 208, 208))
+    wide_a[:200, :200], wide_b[:200, :200] = a, b
+    for c, (i, j) in enumerate(np.ndindex(13, 13)):
+        for k in arrays["ks"][arrays["offsets"][c] : arrays["offsets"][c + 1]]:
+            at = [slice(16 * x, 16 * x + 16) for x in (i, k, j)]
+            got[at[0], at[2]] += wide_a[at[0], at[1]] @ wide_b[at[1], at[2]]
+    error = np.linalg.norm(exact - got[:200, :200])
+    assert 0 < error <= arrays["error_bound"][0]
 
 
 def test_tiles_that_cut_across_blocks_are_refused() -> None:

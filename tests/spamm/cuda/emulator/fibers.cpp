@@ -95,20 +95,29 @@ const char* doing(const Thread& thread, char* text, size_t bytes) {
     return text;
 }
 
-// Nobody can go on: either all are at the same barrier, or they never will be.
+// Nobody can go on: either all that are left are at the same barrier, or they never will be.
 void release_barrier() {
-    const Thread* first = nullptr;
-    for (int t = 0; t < thread_count; ++t) {
-        Thread& thread = threads[t];
-        if (thread.state == State::done) continue;
-        if (!first) first = &thread;
-        if (first->state != State::at_barrier || thread.state != State::at_barrier ||
-            thread.line != first->line) {
-            const Thread& other = &thread == first ? threads[0] : thread;
-            char one[120], two[120];
-            fail("divergence: thread %d %s, thread %d %s", first->number,
-                 doing(*first, one, sizeof one), other.number, doing(other, two, sizeof two));
-        }
+    auto alike = [](const Thread& a, const Thread& b) {
+        return a.state == b.state && (a.state != State::at_barrier || a.line == b.line);
+    };
+    const Thread* end = threads + thread_count;
+    const Thread* first =
+        std::find_if(threads, threads + thread_count,
+                     [](const Thread& thread) { return thread.state != State::done; });
+    bool together = first->state == State::at_barrier &&
+                    std::all_of(first, end, [&](const Thread& thread) {
+                        return thread.state == State::done || alike(thread, *first);
+                    });
+    if (!together) {
+        // at a barrier those that have returned are not missed
+        const Thread* other = std::find_if(threads, threads + thread_count, [&](const Thread& t) {
+            return !alike(t, *first) &&
+                   (t.state != State::done || first->state != State::at_barrier);
+        });
+        char one[120], two[120];
+        fail("divergence: thread %d %s, thread %d %s", first->number,
+             doing(*first, one, sizeof one), int(other - threads),
+             other == end ? "is not there" : doing(*other, two, sizeof two));
     }
     ++epoch;
     for (int t = 0; t < thread_count; ++t)

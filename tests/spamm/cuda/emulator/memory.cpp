@@ -23,6 +23,7 @@ struct Cell {
     uint16_t pending;     // copies on the way to here
     uint8_t many_lanes;   // several lanes of one warp read in the same epochs
     uint8_t many_warps;   // several warps read in this epoch
+    uint8_t atomic;       // the last write was one, and others may follow
 };
 
 namespace {
@@ -55,11 +56,16 @@ const char* place(const void* caller, char* text, size_t bytes) {
     return text;
 }
 
-[[noreturn]] void race(const Thread& thread, const char* access, const char* before, int other,
+const char* verb(Access access) {
+    return access == Access::read ? "reads" : access == Access::write ? "writes" : "updates";
+}
+
+[[noreturn]] void race(const Thread& thread, Access access, const char* before, int other,
                        const char* where, size_t offset, const void* caller) {
     char line[40];
     fail("race: thread %d %s what thread %d %s without a barrier between: %s %zu %s",
-         thread.number, access, other, before, where, offset, place(caller, line, sizeof line));
+         thread.number, verb(access), other, before, where, offset,
+         place(caller, line, sizeof line));
 }
 
 // True when the earlier access of `other` at these epochs is not ordered before one now.
@@ -71,22 +77,24 @@ bool unordered(const Thread& thread, int other, uint32_t at, uint32_t warp_at, b
     return other / kWarp != warp || warp_at == warps[warp].epoch;
 }
 
-void update(const Thread& thread, Cell& cell, bool write, bool global, const char* where,
+void update(const Thread& thread, Cell& cell, Access access, bool global, const char* where,
             size_t offset, const void* caller) {
     uint32_t warp_epoch = warps[thread.number / kWarp].epoch;
     if (cell.pending)
         fail("thread %d %s %s %zu before the cp.async that writes it was waited for",
-             thread.number, write ? "writes" : "reads", where, offset);
-    if (unordered(thread, cell.writer, cell.write_epoch, cell.write_warp_epoch, global))
-        race(thread, write ? "writes" : "reads", "wrote", cell.writer, where, offset, caller);
-    if (write) {
+             thread.number, verb(access), where, offset);
+    if (!(cell.atomic && access == Access::atomic) &&
+        unordered(thread, cell.writer, cell.write_epoch, cell.write_warp_epoch, global))
+        race(thread, access, cell.atomic ? "updated" : "wrote", cell.writer, where, offset, caller);
+    if (access != Access::read) {
         bool same = cell.read_epoch == epoch;
         bool lanes = same && cell.many_lanes &&
                      cell.read_warp_epoch == warps[cell.reader / kWarp].epoch &&
                      cell.reader / kWarp == thread.number / kWarp;
         if ((same && cell.many_warps) || lanes ||
             unordered(thread, cell.reader, cell.read_epoch, cell.read_warp_epoch, global))
-            race(thread, "writes", "read", cell.reader, where, offset, caller);
+            race(thread, access, "read", cell.reader, where, offset, caller);
+        cell.atomic = access == Access::atomic;
         cell.write_epoch = epoch;
         cell.write_warp_epoch = warp_epoch;
         cell.writer = uint16_t(thread.number);
@@ -191,43 +199,42 @@ void mark_pending(const Thread& thread, const void* address, size_t bytes, int c
     if (!cells) fail("cp.async of thread %d writes outside shared memory", thread.number);
     for (size_t i = 0; i < bytes; ++i) {
         // a write now, and one again when it lands: both ends must be ordered
-        if (change > 0) update(thread, cells[i], true, false, where, offset + i, nullptr);
+        if (change > 0) update(thread, cells[i], Access::write, false, where, offset + i, nullptr);
         cells[i].pending = uint16_t(cells[i].pending + change);
     }
 }
 
-void check(const Thread& thread, const void* address, size_t bytes, bool write, bool atomic,
+void check(const Thread& thread, const void* address, size_t bytes, Access access,
            const void* caller) {
     uintptr_t at = number(address);
     if (at >= stacks_begin && at < stacks_end) return;
     const char* where;
     size_t offset;
     if (Cell* cells = shared_cells(at, bytes, where, offset)) {
-        if (atomic) return;
         for (size_t i = 0; i < bytes; ++i)
-            update(thread, cells[i], write, false, where, offset + i, caller);
+            update(thread, cells[i], access, false, where, offset + i, caller);
         return;
     }
-    if (at >= image_begin && at < image_end && !write) return;  // constants
+    if (at >= image_begin && at < image_end && access == Access::read) return;  // constants
     const Array& array = find_array(at, bytes, caller);
     if (!array.writable) {
         char line[40];
-        if (write)
+        if (access != Access::read)
             fail("a write to argument %d, which is read-only %s", array.index,
                  place(caller, line, sizeof line));
         return;
     }
-    if (atomic) return;
     size_t first = (at - array.begin) / array.granule;
     size_t last = (at + bytes - 1 - array.begin) / array.granule;
     char name[40];
     snprintf(name, sizeof name, "argument %d at element", array.index);
     for (size_t i = first; i <= last; ++i)
-        update(thread, array.cells[i], write, true, name, i, caller);
+        update(thread, array.cells[i], access, true, name, i, caller);
 }
 
 }  // namespace emulate
 
+using emulate::Access;
 using emulate::check;
 using emulate::current;
 using emulate::fail;
@@ -237,33 +244,33 @@ extern "C" {
 void spamm_emulate_atomic(void* address, size_t bytes) {
     if (reinterpret_cast<uintptr_t>(address) % bytes)
         fail("misaligned: an atomic of %zu bytes at %p", bytes, address);
-    check(*current, address, bytes, true, true, nullptr);
+    check(*current, address, bytes, Access::atomic, __builtin_return_address(0));
 }
 
 // no current thread: code around a kernel, as the description of its parameters
-static void access(void* address, size_t bytes, bool write, const void* caller) {
-    if (current) check(*current, address, bytes, write, false, caller);
+static void plain(void* address, size_t bytes, Access access, const void* caller) {
+    if (current) check(*current, address, bytes, access, caller);
 }
 
-#define ACCESS(name, bytes, write)                                       \
-    void __tsan_##name(void* address) {                                  \
-        access(address, bytes, write, __builtin_return_address(0));      \
+#define ACCESS(name, bytes, kind)                                          \
+    void __tsan_##name(void* address) {                                    \
+        plain(address, bytes, Access::kind, __builtin_return_address(0)); \
     }
 #define ACCESSES(bytes)                        \
-    ACCESS(read##bytes, bytes, false)          \
-    ACCESS(write##bytes, bytes, true)          \
-    ACCESS(unaligned_read##bytes, bytes, false) \
-    ACCESS(unaligned_write##bytes, bytes, true)
+    ACCESS(read##bytes, bytes, read)          \
+    ACCESS(write##bytes, bytes, write)          \
+    ACCESS(unaligned_read##bytes, bytes, read) \
+    ACCESS(unaligned_write##bytes, bytes, write)
 ACCESSES(1)
 ACCESSES(2)
 ACCESSES(4)
 ACCESSES(8)
 ACCESSES(16)
 void __tsan_read_range(void* address, size_t bytes) {
-    access(address, bytes, false, __builtin_return_address(0));
+    plain(address, bytes, Access::read, __builtin_return_address(0));
 }
 void __tsan_write_range(void* address, size_t bytes) {
-    access(address, bytes, true, __builtin_return_address(0));
+    plain(address, bytes, Access::write, __builtin_return_address(0));
 }
 void __tsan_init() {}
 

@@ -86,7 +86,8 @@ void collect(const char* what, unsigned mask, int line, void* operand, Collectiv
 void memory_launch(const Array* arrays, int count, const Image& image);
 void memory_block();
 void memory_end();
-void check(const Thread& thread, const void* address, size_t bytes, bool write, bool atomic,
+enum class Access { read, write, atomic };
+void check(const Thread& thread, const void* address, size_t bytes, Access access,
            const void* caller);
 void mark_pending(const Thread& thread, const void* address, size_t bytes, int change);
 bool is_shared(const void* address, size_t bytes);

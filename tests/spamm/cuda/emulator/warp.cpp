@@ -84,7 +84,7 @@ void ldmatrix_all(Thread* lanes, unsigned mask) {
         if (!is_shared(row, 16))
             fail("ldmatrix in line %d, row of lane %d: not in shared memory",
                  lanes[lane].exchange.line, lane);
-        check(lanes[lane], row, 16, false, false, nullptr);
+        check(lanes[lane], row, 16, Access::read, nullptr);
         memcpy(tiles[lane / 8][lane % 8], row, 16);
     }
     for (int lane = 0; lane < kWarp; ++lane) {
@@ -145,7 +145,7 @@ void mma_all(Thread* lanes, unsigned mask) {
 void land(const Thread& self, std::vector<Copy>& group) {
     for (auto& copy : group) {
         mark_pending(self, copy.to, 16, -1);
-        check(self, copy.to, 16, true, false, nullptr);
+        check(self, copy.to, 16, Access::write, nullptr);
         if (copy.from)
             memcpy(copy.to, copy.from, 16);
         else
@@ -200,7 +200,7 @@ void spamm_emulate_cp_async16(void* shared, const void* global, int copies) {
         fail("misaligned: cp.async of 16 bytes from %p to %p", global, shared);
     if (copies) {
         if (is_shared(global, 16)) fail("cp.async reads shared memory");
-        check(*current, global, 16, false, false, nullptr);
+        check(*current, global, 16, Access::read, nullptr);
     }
     mark_pending(*current, shared, 16, 1);
     current->open.push_back({static_cast<unsigned char*>(shared),

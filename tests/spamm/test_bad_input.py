@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -146,6 +147,13 @@ def test_a_backend_whose_needs_are_missing(monkeypatch: pytest.MonkeyPatch) -> N
     _refused(RuntimeError, r"^backend: 'cpu' needs apache-tvm.*not_there", _A, _B, backend="cpu")
     # what is chosen automatically falls back to what is there
     np.testing.assert_allclose(spamm.matmul(_A, _B, tau=0.0), _A @ _B)
+
+
+@pytest.mark.skipif(Path("/proc/driver/nvidia").exists(), reason="this machine has a GPU")
+def test_cuda_without_a_gpu() -> None:
+    _refused(
+        RuntimeError, r"^backend: 'cuda' needs pycuda and a CUDA driver", _A, _B, backend="cuda"
+    )
 
 
 def test_block_sizes_that_a_backend_cannot_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,11 +115,13 @@ def multiply(a: Array, b: Array, plan: Plan, out: Array, config: CpuConfig | Non
     offsets, ks = np.ascontiguousarray(plan.offsets), np.ascontiguousarray(plan.ks)
     arrays = (packed_a, packed_b, into, offsets, ks, slots_a, slots_b)
     arguments = [_pointer(each) for each in arrays]
-    sizes = (*plan.shape, *plan.block, _stride(into, 0) or 0)
+    sizes = (*plan.shape, *plan.block, _stride(into, 0) or 0, max(1, config.depth // bk))
     function = kernel["multiply"]
+    tiles = grid_of(bm, config.rows) * grid_of(bn, config.columns)
 
     def some(first: int, last: int) -> None:
-        function(*arguments, first, last, *sizes)
+        saved = _aligned(tiles * config.rows * config.columns, sums)
+        function(*arguments, _pointer(saved), first, last, *sizes)
 
     _threads.run(some, _balanced(plan))
     if into is not out:

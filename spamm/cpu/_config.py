@@ -45,6 +45,8 @@ class CpuConfig:
         Elements of a vector.
     unroll
         Steps along k that are written out in the inner loop.
+    depth
+        Steps along k that a tile takes, in whole k-blocks, before the next tile's turn.
     """
 
     block: Sizes
@@ -52,9 +54,10 @@ class CpuConfig:
     vectors: int
     lanes: int
     unroll: int = 1
+    depth: int = 128
 
     def __post_init__(self) -> None:
-        if min(*self.block, self.rows, self.vectors, self.lanes, self.unroll) < 1:
+        if min(*self.block, self.rows, self.vectors, self.lanes, self.unroll, self.depth) < 1:
             raise ValueError(f"CpuConfig: expected sizes of at least 1, got {self}")
 
     @property

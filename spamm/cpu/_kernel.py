@@ -1,7 +1,8 @@
 """The multiplication over kept blocks, from packed operands.
 
-A micro-kernel as in GotoBLAS (Goto and van de Geijn, 2008), with one difference: a tile of C stays
-in registers over the whole list of k-blocks that SpAMM keeps for its block.
+A micro-kernel as in GotoBLAS (Goto and van de Geijn, 2008): a tile of C stays in registers over a
+run of the k-blocks that SpAMM keeps for its block, while all tiles of the block take their turns
+on that run's panels of A and B, which therefore come from the nearest cache.
 
 Packed operands: the used blocks of A (bm x bk) and of B (bk x bn), one after the other, each cut
 into panels of the register tile's height and width. A panel holds, for each k of the block, the
@@ -10,6 +11,7 @@ tile's rows of A (or columns of B) side by side.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from tvm import tirx
@@ -35,38 +37,53 @@ def multiply_function(config: CpuConfig, sums: str) -> Any:
 
     Parameters, pointers first: packed A and B; C, unit stride along rows and `ldc` elements from
     row to row; the plan's offsets and ks; `slots_a` (mb, kb) and `slots_b` (kb, nb), each block's
-    place among the packed ones; then first, last, m, k, n, bm, bk, bn, ldc.
+    place among the packed ones; `saved`, room for the tiles of a block of C; then first, last, m,
+    k, n, bm, bk, bn, ldc and `run`, k-blocks that a tile adds up before the next one's turn.
     """
     with function("multiply") as made:
         pointers = {"packed_a": sums, "packed_b": sums, "out": sums}
         lists = {"offsets": "int64", "ks": "int32", "slots_a": "int64", "slots_b": "int64"}
-        (a, b, c, offsets, ks, slots_a, slots_b), sizes = parameters(
-            pointers | lists, "first last m k n bm bk bn ldc"
+        (a, b, c, offsets, ks, slots_a, slots_b, saved), sizes = parameters(
+            pointers | lists | {"saved": sums}, "first last m k n bm bk bn ldc run"
         )
-        first, last, m, k, n, bm, bk, bn, ldc = sizes
+        first, last, m, k, n, bm, bk, bn, ldc, run = sizes
         tile = _Tile(config, sums)
         kb, nb = T.Bind(ceil_quotient(k, bk)), T.Bind(ceil_quotient(n, bn))
         panel_a, panel_b = T.Bind(bk * config.rows), T.Bind(bk * config.columns)
-        block_a = T.Bind(ceil_quotient(bm, config.rows) * panel_a)
+        down = T.Bind(ceil_quotient(bm, config.rows))
+        block_a = T.Bind(down * panel_a)
         block_b = T.Bind(ceil_quotient(bn, config.columns) * panel_b)
         with loop(first, last) as cell:
             i = T.Bind(quotient(cell, nb))
             j = T.Bind(cell - i * nb)
             height, width = T.Bind(T.min(bm, m - i * bm)), T.Bind(T.min(bn, n - j * bn))
-            # B's panels outside: they are the larger, and the same list serves all of A's
+            begin, end = T.Bind(offsets[cell]), T.Bind(offsets[cell + 1])
+            runs = T.Bind(T.max(1, ceil_quotient(end - begin, run)))
+            # B's panels outside: they are the larger, and the same ones serve all of A's
             with (
+                T.serial(0, runs) as part,
                 T.serial(0, ceil_quotient(width, config.columns)) as jp,
                 T.serial(0, ceil_quotient(height, config.rows)) as ip,
             ):
-                tile.clear()
-                with loop(offsets[cell], offsets[cell + 1]) as entry:
+                place = T.Bind((jp * down + ip) * (config.rows * config.columns))
+                with T.If(part == 0):
+                    with T.Then():
+                        tile.clear()
+                    with T.Else():
+                        tile.load(saved, place)
+                entries = T.Bind(begin + part * run), T.Bind(T.min(end, begin + (part + 1) * run))
+                with loop(*entries) as entry:
                     kk = T.Bind(T.Cast("int64", ks[entry]))
                     from_a = T.Bind(slots_a[i * kb + kk] * block_a + ip * panel_a)
                     from_b = T.Bind(slots_b[kk * nb + j] * block_b + jp * panel_b)
                     tile.add(a, from_a, b, from_b, T.Bind(T.min(bk, k - kk * bk)))
                 to = (i * bm + ip * config.rows) * ldc + j * bn + jp * config.columns
                 rows, columns = height - ip * config.rows, width - jp * config.columns
-                tile.store(c, T.Bind(to), ldc, T.Bind(rows), T.Bind(columns))
+                with T.If(part == runs - 1):
+                    with T.Then():
+                        tile.store(c, T.Bind(to), ldc, T.Bind(rows), T.Bind(columns))
+                    with T.Else():
+                        tile.save(saved, place)
     return made.result
 
 
@@ -85,6 +102,18 @@ class _Tile:
         for row in self._vectors:
             for vector in row:
                 put(vector, constant(0.0, self._sums, lanes), lanes)
+
+    def load(self, saved: Any, place: Any) -> None:
+        """Takes up the sums that `save` left there."""
+        lanes = self._config.lanes
+        for number, vector in enumerate(itertools.chain(*self._vectors)):
+            put(vector, saved[at(place + number * lanes, lanes)], lanes)
+
+    def save(self, saved: Any, place: Any) -> None:
+        """Leaves the sums as they are in registers, vector after vector."""
+        lanes = self._config.lanes
+        for number, vector in enumerate(itertools.chain(*self._vectors)):
+            T.buffer_store(saved, whole(vector, lanes), [at(place + number * lanes, lanes)])
 
     def add(self, a: Any, from_a: Any, b: Any, from_b: Any, depth: Any) -> None:
         """Adds the product of a panel of A and a panel of B over `depth` steps along k."""

@@ -84,8 +84,6 @@ __device__ __forceinline__ void multiply_steps(
                     warp_col);
     read = after(read);
   }
-  spamm_cp_async_wait<0>();
-  __syncthreads();
 }
 
 __device__ __forceinline__ void store(const Sums& sums, const Target& target, int row0, int col0) {

@@ -5,7 +5,10 @@ Both texts define ``WorkList`` (in shared memory), ``Walk`` (where a thread is i
 ``kept`` (a mask of the tile's blocks of C that an entry belongs to). An entry is the first k of a
 k-block; ``PAST`` stands for a k-block that is not there, and its elements are loaded as zeros.
 
-With several thread blocks sharing a tile (SPLIT), entry e belongs to thread block e % SPLIT.
+``next_entries`` may be called while other warps still multiply the last stage: of the list they
+read at most masks by then, and nobody changes masks or fills stages before a barrier inside.
+
+Of thread blocks that share a tile (SPLIT), number e % SPLIT takes entry e of a window.
 """
 
 from __future__ import annotations
@@ -55,7 +58,7 @@ struct WorkList {
   long long cursor[BLOCKS], end[BLOCKS];
 };
 struct Walk {
-  int window, seen;
+  int window;
 };
 
 __device__ __forceinline__ Walk open_list(
@@ -68,12 +71,7 @@ __device__ __forceinline__ Walk open_list(
     list.cursor[s] = inside ? offsets[c] : 0;
     list.end[s] = inside ? offsets[c + 1] : 0;
   }
-  return Walk{0, 0};
-}
-
-// Of the first `position` entries of the union, those that are this thread block's.
-__device__ __forceinline__ int taken(int position, int part) {
-  return (position + SPLIT - 1 - part) / SPLIT;
+  return Walk{0};
 }
 
 __device__ __forceinline__ void mark_window(WorkList& list, const int* ks, int first) {
@@ -99,28 +97,28 @@ __device__ __forceinline__ void mark_window(WorkList& list, const int* ks, int f
   }
 }
 
-__device__ __forceinline__ int compact_window(WorkList& list, int first, int seen, int part) {
+// Gives how many entries of the window are this thread block's.
+__device__ __forceinline__ int compact_window(WorkList& list, int first, int part) {
   const int lane = threadIdx.x % 32;
   for (int g = threadIdx.x / 32; g < GROUPS; g += THREADS / 32) {
     const unsigned vote = __ballot_sync(~0u, list.bits[g * 32 + lane] != 0);
     if (lane == 0) list.found[g] = __popc(vote);
   }
   __syncthreads();
-  const int before = taken(seen, part);
   int total = 0;
   for (int g = 0; g < GROUPS; ++g) {
     if (g % (THREADS / 32) == threadIdx.x / 32) {
       const unsigned bits = list.bits[g * 32 + lane];
       const unsigned vote = __ballot_sync(~0u, bits != 0);
-      const int position = seen + total + __popc(vote & ((1u << lane) - 1));
+      const int position = total + __popc(vote & ((1u << lane) - 1));
       if (bits != 0 && position % SPLIT == part) {
-        list.start[position / SPLIT - before] = (first + g * 32 + lane) * BLOCK_K;
-        list.mask[position / SPLIT - before] = bits;
+        list.start[position / SPLIT] = (first + g * 32 + lane) * BLOCK_K;
+        list.mask[position / SPLIT] = bits;
       }
     }
     total += list.found[g];
   }
-  return total;
+  return (total + SPLIT - 1 - part) / SPLIT;
 }
 
 __device__ __forceinline__ int next_entries(
@@ -131,14 +129,12 @@ __device__ __forceinline__ int next_entries(
     __syncthreads();
     mark_window(list, ks, walk.window);
     __syncthreads();
-    const int total = compact_window(list, walk.window, walk.seen, part);
-    count = taken(walk.seen + total, part) - taken(walk.seen, part);
+    count = compact_window(list, walk.window, part);
     const int filled = (count + SLOTS - 1) / SLOTS * SLOTS;
     for (int e = count + threadIdx.x; e < filled; e += THREADS) {
       list.start[e] = PAST;
       list.mask[e] = 0;
     }
-    walk.seen += total;
     walk.window += LIST;
     __syncthreads();
   }

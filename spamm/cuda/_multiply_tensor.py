@@ -177,8 +177,6 @@ __device__ __forceinline__ void multiply_steps(
                          warp_col);
     }
   }
-  spamm_cp_async_wait<0>();
-  __syncthreads();
 }
 """
 

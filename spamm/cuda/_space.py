@@ -14,7 +14,7 @@ DEFAULT_BLOCK: Sizes = (128, 32, 128)
 _BLOCKS = tuple((side, depth, side) for side in (32, 64, 128) for depth in (16, 32, 64))
 _TILES = ((64, 64), (64, 128), (128, 64), (128, 128), (128, 256), (256, 128))
 _DEPTH_BYTES = (64, 128)
-_WARPS = ((1, 2), (2, 1), (2, 2), (2, 4), (4, 2))
+_WARPS = ((1, 2), (2, 1), (2, 2), (4, 1), (2, 4), (4, 2))
 _STAGES = (2, 3, 4)
 _SPLITS = (1, 2, 4)
 # Tile, warps, and thread blocks that a multiprocessor shall hold. Of 16 bits two tiles a
@@ -32,7 +32,7 @@ _PREFERRED = {
     ("float16", "tensor"): (*_LARGE, *_SMALL),
     ("bfloat16", "tensor"): (*_LARGE, *_SMALL),
     ("float32", "tensor"): (*_WIDE, *_LARGE, *_SMALL),
-    ("float32", "cores"): (((128, 128), (4, 2), 1), ((64, 64), (2, 2), 3), ((64, 64), (2, 2), 1)),
+    ("float32", "cores"): (((128, 64), (4, 1), 2), ((64, 64), (2, 2), 3), ((64, 64), (2, 2), 1)),
 }
 _PREFERRED_STAGES = ((128, 4), (128, 3), (64, 4), (64, 3), (128, 2), (64, 2))
 _RESERVED_BYTES = 1024  # of shared memory, for each thread block on a multiprocessor

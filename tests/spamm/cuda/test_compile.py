@@ -28,8 +28,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-@pytest.mark.parametrize("block", [DEFAULT_BLOCK, (64, 32, 64)], ids=["wide", "small"])
-@pytest.mark.parametrize(("dtype", "unit"), UNITS)
+@pytest.mark.parametrize(
+    ("dtype", "unit", "block"),
+    [*((*unit, DEFAULT_BLOCK) for unit in UNITS), ("float16", "tensor", (64, 32, 64))],
+)
 def test_defaults_keep_all_in_registers_and_use_their_unit(
     dtype: str, unit: str, block: Any, arch: str, cache: Path
 ) -> None:

@@ -166,16 +166,29 @@ def test_nan_and_infinity_reach_only_blocks_that_keep_them(config: MultiplyConfi
 
 
 @needs_compiler
-@pytest.mark.parametrize("config", [CONFIGS[0], CONFIGS[1]], ids=["union", "one block"])
+@pytest.mark.parametrize("config", [CONFIGS[4], CONFIGS[1]], ids=["union", "one block"])
 def test_lists_longer_than_the_window_in_shared_memory(config: MultiplyConfig) -> None:
-    depth = config.block[1]
-    m, k, n = 64, 1200 * depth, 64
+    blocks = 600 * config.split_k
+    m, k, n = 64, blocks * config.block[1], 64
     a = integers(m, k, 0, DTYPES[config.dtype], 7)
     b = integers(k, n, 0, DTYPES[config.dtype], 8)
-    keep = np.random.default_rng(9).random((m // config.block[0], n // config.block[2], 1200)) < 0.5
-    # nothing at all is kept in the second window, everything in the third
-    keep[:, :, 512:1024], keep[:, :, 1024:] = False, True
+    grid = m // config.block[0], n // config.block[2], blocks
+    keep = np.random.default_rng(9).random(grid) < 0.95
+    # of a union nothing at all is kept in the second window
+    if config.blocks_in_tile > 1:
+        keep[:, :, 512:1024] = False
     c = run(config, a, b, Lists(keep))
+    np.testing.assert_array_equal(c, expected(config, a, b, Lists(keep)))
+
+
+@needs_compiler
+def test_tiles_without_products_are_zero_and_do_not_disturb_the_next() -> None:
+    config = CONFIGS[5]
+    m, k, n = 256, 32, 128
+    a, b = integers(m, k, 0, np.float32, 14), integers(k, n, 0, np.float32, 15)
+    keep = np.zeros((4, 2, 2), bool)
+    keep[1, 1] = keep[3, 0] = True
+    c = run(config, a, b, Lists(keep), ordered=False)
     np.testing.assert_array_equal(c, expected(config, a, b, Lists(keep)))
 
 
@@ -196,10 +209,12 @@ def test_tf32_rounds_its_inputs_to_ten_bits_of_mantissa() -> None:
     config = CONFIGS[4]
     a = np.random.default_rng(13).standard_normal((64, 64)).astype(np.float32)
     everything = Lists(np.ones((1, 2, 2), bool))
-    c = run(config, a, np.eye(64, dtype=np.float32), everything)
+    one = np.eye(64, dtype=np.float32)
     mantissa, exponent = np.frexp(a.astype(np.float64))
     ties_away = np.copysign(np.floor(np.abs(mantissa) * 2**11 + 0.5), mantissa)
-    np.testing.assert_array_equal(c, np.ldexp(ties_away, exponent - 11))
+    rounded = np.ldexp(ties_away, exponent - 11)
+    np.testing.assert_array_equal(run(config, a, one, everything), rounded)
+    np.testing.assert_array_equal(run(config, one, a, everything), rounded)
 
 
 @pytest.mark.parametrize("arch", ["sm_80", "sm_89", "sm_90", "sm_120"])

@@ -1,4 +1,4 @@
-"""Matrices in files: NumPy's and SciPy's formats and Matrix Market, read within limits.
+"""Matrices in files, NumPy's own and Matrix Market, read within limits.
 
 Files may come from elsewhere: nothing is unpickled, and what a file declares is compared with what
 may be read before memory is asked for.
@@ -24,9 +24,6 @@ Array = NDArray[Any]
 
 MOST_BYTES = 2**33
 _LONGEST_HEADER = 10_000
-_MOST_MEMBERS = 100
-# a row, a column and a value
-_BYTES_AN_ENTRY = 24
 # what the parsers of headers and archives let through for bytes that are neither
 _DAMAGE = (
     KeyError,
@@ -45,10 +42,8 @@ def read_matrix(path: str | os.PathLike[str], *, most_bytes: int = MOST_BYTES) -
     Parameters
     ----------
     path
-        A ``.npy`` file; an ``.npz`` archive of one array, or of a sparse matrix as
-        ``scipy.sparse.save_npz`` writes it; or a Matrix Market file, ``.mtx`` or ``.mtx.gz``, whose
-        integers become float64 and whose patterns become ones. Sparse formats and Matrix Market
-        need SciPy.
+        A ``.npy`` file; an ``.npz`` archive of one array; or a Matrix Market file, ``.mtx`` or
+        ``.mtx.gz``, whose integers become float64 and whose patterns become ones.
     most_bytes
         Most bytes of the dense matrix.
 
@@ -62,8 +57,6 @@ def read_matrix(path: str | os.PathLike[str], *, most_bytes: int = MOST_BYTES) -
     ValueError
         The file is missing, of another kind, damaged, or holds no real matrix of floats, or one
         of more than `most_bytes`. One line that names the file.
-    RuntimeError
-        SciPy is needed and missing.
     """
     file = Path(path)
     reader, expected = _reader(file)
@@ -80,7 +73,7 @@ def _reader(file: Path) -> tuple[Callable[[Path, int], Array], str]:
     if name.endswith(".npy"):
         return _read_npy, "an array of floats, as numpy.save writes it"
     if name.endswith(".npz"):
-        return _read_npz, "an archive of one matrix, as numpy.savez or scipy.sparse.save_npz write"
+        return _read_npz, "an archive of one array of floats"
     if name.endswith((".mtx", ".mtx.gz")):
         return _read_market, "a real matrix in the Matrix Market format"
     raise ValueError(f"{file}: expected a .npy, .npz, .mtx or .mtx.gz file")
@@ -127,7 +120,7 @@ def _read_npy(file: Path, most_bytes: int) -> Array:
         return _read_array(stream, file.stat().st_size, most_bytes)
 
 
-def _read_array(stream: IO[bytes], size: int, most_bytes: int, matrix: bool = True) -> Array:
+def _read_array(stream: IO[bytes], size: int, most_bytes: int) -> Array:
     """One array; what its header declares is what the file's size leaves room for."""
     version = np.lib.format.read_magic(stream)
     read_header = {
@@ -139,8 +132,7 @@ def _read_array(stream: IO[bytes], size: int, most_bytes: int, matrix: bool = Tr
     shape, fortran, dtype = read_header(stream, max_header_size=_LONGEST_HEADER)
     if dtype.hasobject:
         raise ValueError("holds pickled objects")
-    if matrix:
-        _check_size(shape, dtype.itemsize, most_bytes)
+    _check_size(shape, dtype.itemsize, most_bytes)
     count = math.prod(shape)
     if min(shape, default=0) < 0 or count * dtype.itemsize != size - stream.tell():
         raise ValueError("damaged (its size is not what its header declares)")
@@ -153,49 +145,18 @@ def _read_array(stream: IO[bytes], size: int, most_bytes: int, matrix: bool = Tr
 
 def _read_npz(file: Path, most_bytes: int) -> Array:
     with zipfile.ZipFile(file) as archive:
-        members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
-        total = sum(member.file_size for member in members.values())
-        if len(members) > _MOST_MEMBERS or total > most_bytes:
-            raise ValueError(f"unpacks to {total:,} bytes in {len(members)} arrays")
-        sparse = {"format", "shape", "data"} <= members.keys()
-        if not sparse and len(members) != 1:
-            raise ValueError(f"holds {len(members)} arrays: {', '.join(sorted(members)[:5])}")
-        arrays = {}
-        for name, member in members.items():
-            if member.flag_bits & 1:
-                raise ValueError("is encrypted")
-            with archive.open(member) as stream:
-                arrays[name] = _read_array(stream, member.file_size, most_bytes, not sparse)
-    if not sparse:
-        return next(iter(arrays.values()))
-    shape = tuple(int(extent) for extent in arrays["shape"].ravel())
-    _check_size(shape, max(8, arrays["data"].dtype.itemsize), most_bytes)
-    _scipy("sparse")
-    import scipy.sparse
-
-    dense: Array = scipy.sparse.load_npz(file).toarray()
-    return dense
+        members = archive.infolist()
+        if len(members) != 1:
+            names = ", ".join(sorted(member.filename for member in members)[:5])
+            raise ValueError(f"holds {len(members)} arrays: {names}")
+        (member,) = members
+        if member.flag_bits & 1:
+            raise ValueError("is encrypted")
+        with archive.open(member) as stream:
+            return _read_array(stream, member.file_size, most_bytes)
 
 
 def _read_market(file: Path, most_bytes: int) -> Array:
-    _scipy("io")
-    import scipy.io
+    from spamm._matrix_market import read_matrix_market
 
-    rows, columns, entries, _, field, _ = scipy.io.mminfo(file)
-    if field == "complex":
-        raise ValueError("holds complex numbers")
-    _check_size((rows, columns), 8, most_bytes)
-    if entries < 0 or entries * _BYTES_AN_ENTRY > 3 * most_bytes:
-        raise ValueError(f"declares {entries:,} entries")
-    read = scipy.io.mmread(file)
-    dense = read if isinstance(read, np.ndarray) else read.toarray()
-    return np.ascontiguousarray(dense, dtype=np.float64)
-
-
-def _scipy(part: str) -> None:
-    import importlib
-
-    try:
-        importlib.import_module(f"scipy.{part}")
-    except ImportError:
-        raise RuntimeError(f"reading this format needs scipy.{part}: install scipy") from None
+    return read_matrix_market(file, most_bytes)

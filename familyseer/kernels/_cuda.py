@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from familyseer.kernels import _arrays
 from familyseer.kernels._binaries import choose_binary
-from familyseer.kernels._manifest import Argument, CudaCode, Entry, Manifest
+from familyseer.kernels._manifest import Argument, Entry, Launch, Manifest
 
 # what a block may use of shared memory without asking
 _SHARED_UNASKED = 48 << 10
@@ -86,22 +86,15 @@ class CudaKernel:
         with gpu.active():
             try:
                 self._module = self._driver.module_from_buffer(binary.read_bytes())
-                self._functions = [
-                    self._function(launch.function, launch) for launch in self._launches
-                ]
+                self._functions = [self._function(launch) for launch in self._code.launches]
             except self._driver.Error as error:
                 raise OSError(f"{binary}: cannot be loaded on this GPU ({_line(error)})") from None
         # of each stream, so that kernels queued on two do not share what they write
         self._workspaces: dict[int, Any] = {}
         self._lock = threading.Lock()
 
-    @property
-    def _launches(self) -> Sequence[Any]:
-        code: CudaCode = self._code
-        return code.launches
-
-    def _function(self, name: str, launch: Any) -> Any:
-        function = self._module.get_function(name)
+    def _function(self, launch: Launch) -> Any:
+        function = self._module.get_function(launch.function)
         if launch.shared_bytes > _SHARED_UNASKED:
             attribute = self._driver.function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES
             function.set_attribute(attribute, launch.shared_bytes)
@@ -157,7 +150,7 @@ class CudaKernel:
     def _launch(self, pointers: dict[str, int], stream: Any, handle: int) -> None:
         with self._lock:
             base = self._workspace(handle)
-            for function, launch in zip(self._functions, self._launches, strict=True):
+            for function, launch in zip(self._functions, self._code.launches, strict=True):
                 addresses = [
                     pointers[one] if isinstance(one, str) else base + one
                     for one in launch.arguments

@@ -64,6 +64,14 @@ def test_binaries_are_for_the_target_and_for_later_gpus(cuda_library: Path) -> N
         assert f".entry {launch['function']}(" in ptx
 
 
+def test_what_a_launch_uses_is_said_and_spills_nothing(cuda_library: Path) -> None:
+    used = [one["resources"] for one in described(cuda_library, SOFTMAX)["launches"]]
+    if None in used:
+        pytest.skip("cuobjdump is not installed")
+    assert all(0 < one["registers"] <= 255 for one in used)
+    assert [one["stack_bytes"] for one in used] == [0] * 4
+
+
 def test_the_c_example_compiles_against_the_driver_api(cuda_library: Path) -> None:
     toolkit = find_toolkit()
     if toolkit is None or toolkit.include is None or not (toolkit.include / "cuda.h").is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -149,12 +150,13 @@ def test_impossible_configurations_are_refused(config: NormsConfig, says: str) -
         norms_source(config)
 
 
-@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_norm_kernels_compile_without_spills(dtype: str, arch: str) -> None:
-    cubin = compile_cubin(norms_source(NormsConfig(dtype, 64, 64, True)), arch)
+@pytest.mark.parametrize(
+    ("dtype", "arch"), [*((dtype, "sm_90") for dtype in DTYPES), ("float16", "sm_80")]
+)
+def test_norm_kernels_compile_without_spills(dtype: str, arch: str, tmp_path: Path) -> None:
+    cubin = compile_cubin(norms_source(NormsConfig(dtype, 64, 64, True)), arch, cache=tmp_path)
     used = resources(cubin)[KERNEL_NAME]
     assert not used.spills
-    assert used.registers <= 128
-    if arch == "sm_90":
-        assert "LDG.E.128" in sass(cubin)
+    # four thread blocks of 256 fit a multiprocessor: enough loads on their way
+    assert used.registers <= 64
+    assert "LDG.E.128" in sass(cubin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -281,13 +282,13 @@ def test_tiles_that_cut_across_blocks_are_refused() -> None:
 
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
 @pytest.mark.parametrize("large", [False, True])
-def test_planning_kernels_compile_without_spills(arch: str, large: bool) -> None:
+def test_planning_kernels_compile_without_spills(arch: str, large: bool, tmp_path: Path) -> None:
     grid = (256, 256, 256) if large else (8, 8, 8)
     programs = [planning_program(grid, Tiling((2, 2)))]
     if large:
         programs += [ratio_program(grid, 0.1), bound_program(grid, 1.0)]
     for program in programs:
-        used = resources(compile_cubin(program.source, arch))
+        used = resources(compile_cubin(program.source, arch, cache=tmp_path))
         assert {launch.kernel for launch in program.launches} <= set(used)
         for each in used.values():
             assert not each.spills

@@ -70,7 +70,8 @@ def tune_relax(
     """
     if budget_s is None and max_trials_global is None:
         raise ValueError("neither budget_s nor max_trials_global is given: expected at least one")
-    from familyseer.measure import WarmBuilder, WarmRunner
+    from familyseer.measure import GpuRunner, WarmBuilder, WarmRunner
+    from familyseer.measure._measure import device_type
     from familyseer.search import Clock, FamilyTaskScheduler
     from familyseer.search._proposals import space_for
 
@@ -81,7 +82,8 @@ def tune_relax(
             builder = WarmBuilder()
             stack.callback(builder.close)
         if runner == "warm":
-            runner = WarmRunner()
+            kind = device_type(tvm.target.Target(target))
+            runner = GpuRunner() if kind == "cuda" else WarmRunner()
             stack.callback(runner.close)
         if cost_model == "family":
             from costmodels import FamilyCostModel

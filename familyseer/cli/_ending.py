@@ -21,6 +21,7 @@ _STOPPED_BY = {
     "space exhausted": "the end of the search space",
     "cannot write": "a folder that cannot be written any more",
     "fleet gone": "the loss of every device",
+    "GPUs gone": "the loss of every GPU",
 }
 
 

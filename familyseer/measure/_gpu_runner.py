@@ -19,7 +19,7 @@ from typing import Any
 from familyseer.errors import UserError
 from familyseer.measure._failures import TimeLimitError, WorkerError, describe_failure
 from familyseer.measure._gpu_timing import GpuLostError
-from familyseer.measure._gpus import VISIBLE, Gpu, alike, list_gpus
+from familyseer.measure._gpus import VISIBLE, Gpu, alike, can_run, list_gpus
 from familyseer.measure._jobs import hashable_args_info, run_candidate
 from familyseer.measure._measure import OutOfTimeError, await_future
 from familyseer.measure._nvml import ClockWatch
@@ -85,6 +85,8 @@ class GpuRunner(_PyRunner):
     ----------
     gpus
         By default those that ``CUDA_VISIBLE_DEVICES`` shows.
+    arch
+        Of the candidates, such as ``sm_90``; None if unknown.
     timeout_s
         Longest time for one candidate, in seconds.
     plan
@@ -104,13 +106,14 @@ class GpuRunner(_PyRunner):
     Raises
     ------
     UserError
-        There is no GPU.
+        There is no GPU, or the first one cannot run code for `arch`.
     """
 
     def __init__(
         self,
         gpus: Sequence[Gpu] | None = None,
         *,
+        arch: str | None = None,
         timeout_s: float = 10.0,
         plan: RunPlan | None = None,
         memory_mib: int | None = None,
@@ -122,6 +125,11 @@ class GpuRunner(_PyRunner):
             raise UserError(
                 "no CUDA GPU can be used here (familyseer doctor says what is missing): expected "
                 "one to measure on"
+            )
+        if arch is not None and not can_run(found[0].arch, arch):
+            raise UserError(
+                f"target {arch}: its code does not run on this host's {found[0].model} "
+                f"({found[0].arch}); expected a target of that architecture, such as cuda"
             )
         kept, self._warnings = alike(found)
         self.dispatches = True

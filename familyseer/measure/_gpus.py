@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -90,6 +91,19 @@ def alike(gpus: Sequence[Gpu]) -> tuple[list[Gpu], list[str]]:
         f"on {len(kept)} x {gpus[0].model} only"
         for model, count in others.items()
     ]
+
+
+def can_run(gpu: str, code: str) -> bool:
+    """Whether machine code for one architecture runs on a GPU of another, as CUDA's manual has it.
+
+    Code runs on its own generation from its own version on; code that uses what only one
+    architecture has (``sm_90a``) runs on that one.
+    """
+    here, there = (re.fullmatch(r"sm_(\d+)(\d)([a-z]?)", arch) for arch in (gpu, code))
+    if here is None or there is None:
+        return gpu == code
+    same = here[1] == there[1]
+    return same and (here[2] == there[2] if there[3] == "a" else int(here[2]) >= int(there[2]))
 
 
 def _bus(index: int) -> str:

@@ -7,7 +7,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from typing import Any
 
 from familyseer.duration import format_duration
@@ -181,6 +180,7 @@ class _Run:
         from familyseer.measure._measure import device_type
         from familyseer.run._precision import check_precision
         from familyseer.run._reference import make_reference
+        from familyseer.run._runners import make_runner
 
         self.device = device_type(self.target)
         self.builder = WarmBuilder(workers=self.options.workers)
@@ -189,7 +189,9 @@ class _Run:
         self.local = WarmRunner()
         self.stack.callback(self.local.close)
         self.pool = self.local.pool
-        self.runner = self._make_runner()
+        self.runner = make_runner(
+            self.options, self.target, self.local, self.clock, self.stack, self.observer
+        )
         self.checker = Checker(
             self.target,
             self.device,
@@ -212,22 +214,6 @@ class _Run:
         self.precision = check_precision(
             self.model, self.reference, self.pool, self.clock, self.options.max_rel_error
         )
-
-    def _make_runner(self) -> Any:
-        options = self.options
-        if options.tracker is None or options.device_key is None:
-            return self.local
-        from familyseer.fleet import FleetRunner, check_target
-
-        check_target(self.target)
-        runner = FleetRunner(
-            options.tracker,
-            options.device_key,
-            target=self.target,
-            on_gone=lambda _error: self.clock.stop(),
-        )
-        self.stack.callback(runner.close)
-        return runner
 
     def _announce(self) -> None:
         from familyseer.target import describe_target
@@ -253,6 +239,7 @@ class _Run:
         from familyseer.run._finish import reserve_s
         from familyseer.run._journal import Journal
         from familyseer.run._restore import open_database
+        from familyseer.run._runners import why_gone
         from familyseer.run._session import Earlier, make_rounds
         from familyseer.search import BudgetLoop, Round
 
@@ -290,19 +277,7 @@ class _Run:
         self.journal.end(stopped_by)
         if self.journal.failed is not None:
             return "cannot write"
-        if getattr(self.runner, "gone", None) is not None:
-            return "fleet gone"
-        return stopped_by
-
-    def _report_fleet(self) -> dict[str, Any] | None:
-        if self.runner is self.local:
-            return None
-        return {
-            "tracker": self.options.tracker,
-            "device_key": self.options.device_key,
-            "devices": [asdict(device) for device in self.runner.devices()],
-            "warnings": self.runner.warnings(),
-        }
+        return why_gone(self.runner, self.options) or stopped_by
 
     def _trials_left(self) -> int | None:
         if self.options.trials is None:
@@ -369,6 +344,7 @@ class _Run:
 
     def _summarise(self, end: Any, stopped_by: str) -> dict[str, Any]:
         from familyseer.export._manifest import write_manifest
+        from familyseer.run._runners import report_fleet, report_gpus
         from familyseer.run._summary import summarise
 
         summary = summarise(
@@ -385,7 +361,8 @@ class _Run:
             elapsed_before_s=self.folder.used.elapsed_s,
             covered_at_s=self.covered_at_s,
             warm_start=self.warm_start.report() if self.warm_start else [],
-            fleet=self._report_fleet(),
+            fleet=report_fleet(self.runner, self.options),
+            gpus=report_gpus(self.runner),
             precision=self.precision,
         )
         save_json(self.options.out / "summary.json", summary)

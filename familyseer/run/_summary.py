@@ -62,6 +62,7 @@ def summarise(
     covered_at_s: float | None,
     warm_start: list[dict[str, Any]],
     fleet: dict[str, Any] | None,
+    gpus: list[dict[str, Any]] | None,
     precision: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """The contents of summary.json; times in the units that their names end with."""
@@ -104,6 +105,7 @@ def summarise(
         "without": options.tactics.off(),
         "warm_start": warm_start,
         "fleet": fleet,
+        "gpus": gpus,
         "precision": precision,
         "phases_s": {name: round(spent, 3) for name, spent in clock.phases.items()},
         "inputs": [{**asdict(spec), "shape": list(spec.shape)} for spec in model.inputs],

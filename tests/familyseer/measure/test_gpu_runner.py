@@ -15,7 +15,7 @@ from familyseer.errors import UserError
 from familyseer.measure import GpuRunner, WarmBuilder
 from familyseer.measure import _gpu_runner as gpu_runner
 from familyseer.measure._gpu_runner import GpusGoneError
-from familyseer.measure._gpus import VISIBLE, Gpu, alike, visible_names
+from familyseer.measure._gpus import VISIBLE, Gpu, alike, can_run, visible_names
 from familyseer.measure._measure import OutOfTimeError, measure
 from familyseer.measure._timing import RunPlan
 from tests.familyseer.measure import jobs
@@ -187,6 +187,21 @@ def test_gpus_are_named_as_the_environment_names_them() -> None:
     assert visible_names({})[:2] == ["0", "1"]
     assert visible_names({VISIBLE: "3, GPU-5d1f"}) == ["3", "GPU-5d1f"]
     assert visible_names({VISIBLE: ""}) == []
+
+
+def test_code_runs_on_its_own_generation_from_its_own_version_on() -> None:
+    assert can_run("sm_90", "sm_90")
+    assert can_run("sm_89", "sm_80")
+    assert not can_run("sm_80", "sm_86")
+    assert not can_run("sm_100", "sm_90")
+    assert can_run("sm_90", "sm_90a")
+    assert not can_run("sm_103", "sm_100a")
+    assert can_run("sm_121", "sm_120f")
+
+
+def test_a_target_for_other_gpus_is_refused() -> None:
+    with pytest.raises(UserError, match=r"target sm_80: .* NVIDIA H200 \(sm_90\)"):
+        GpuRunner([gpu("0")], arch="sm_80")
 
 
 def test_a_host_without_gpus_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,8 @@ _MOST_TERMS = 1 << 12
 # Where the kernel stores a tile it spends about as much as on so many k-blocks
 _STORE = 0.25
 _ALIGNMENT = 64
+# Rows of C's blocks that are computed together
+_ROWS = 8
 
 
 def default_block(m: int, k: int, n: int, dtype: np.dtype[Any]) -> Sizes:
@@ -113,7 +115,8 @@ def multiply(a: Array, b: Array, plan: Plan, out: Array, config: CpuConfig | Non
     ready = out.dtype == sums and _stride(out, 0) is not None and out.dtype.isnative
     into = out if ready else np.empty(out.shape, dtype=sums)
     offsets, ks = np.ascontiguousarray(plan.offsets), np.ascontiguousarray(plan.ks)
-    arrays = (packed_a, packed_b, into, offsets, ks, slots_a, slots_b)
+    cells = _order(plan)
+    arrays = (packed_a, packed_b, into, cells, offsets, ks, slots_a, slots_b)
     arguments = [_pointer(each) for each in arrays]
     sizes = (*plan.shape, *plan.block, _stride(into, 0) or 0, max(1, config.depth // bk))
     function = kernel["multiply"]
@@ -123,7 +126,7 @@ def multiply(a: Array, b: Array, plan: Plan, out: Array, config: CpuConfig | Non
         saved = _aligned(tiles * config.rows * config.columns, sums)
         function(*arguments, _pointer(saved), first, last, *sizes)
 
-    _threads.run(some, _balanced(plan))
+    _threads.run(some, _balanced(plan, cells))
     if into is not out:
         with np.errstate(all="ignore"):
             np.copyto(out, into, casting="unsafe")
@@ -180,16 +183,26 @@ def _even(pieces: int, elements: int) -> list[int]:
     return [pieces * chunk // max(chunks, 1) for chunk in range(chunks + 1)]
 
 
-def _balanced(plan: Plan) -> list[int]:
-    """Bounds that cut the blocks of C into chunks of about equal work."""
-    cells = plan.offsets.size - 1
+def _order(plan: Plan) -> npt.NDArray[np.int64]:
+    """C's blocks in the order they are computed: down a few rows of blocks, then to the right.
+
+    A column of B's blocks, once fetched, serves several blocks of C before the next is needed.
+    """
+    mb, _, nb = plan.grid
+    cells = np.arange(mb * nb).reshape(mb, nb)
+    strips = [cells[i : i + _ROWS].T.ravel() for i in range(0, mb, _ROWS)]
+    return np.concatenate([cells[:0].ravel(), *strips])
+
+
+def _balanced(plan: Plan, cells: npt.NDArray[np.int64]) -> list[int]:
+    """Bounds that cut C's blocks, in the order of `cells`, into chunks of about equal work."""
     bm, bk, bn = plan.block
-    work = plan.offsets + _STORE * np.arange(cells + 1)
     chunks = _threads.count() * _threads.CHUNKS
-    if work[-1] * bm * bk * bn < _WORTH_THREADS:
+    if plan.blocks_valid * bm * bk * bn < _WORTH_THREADS:
         chunks = 1
+    work = np.concatenate([[0.0], np.cumsum(np.diff(plan.offsets)[cells] + _STORE)])
     inner = np.searchsorted(work, work[-1] * np.arange(1, chunks) / chunks)
-    return [0, *inner.tolist(), cells]
+    return [0, *inner.tolist(), cells.size]
 
 
 def _layout(array: Array) -> tuple[Array, int, bool]:

@@ -33,18 +33,20 @@ from spamm.cpu._emit import (
 
 
 def multiply_function(config: CpuConfig, sums: str) -> Any:
-    """``multiply(...)``: blocks first <= c < last of C, each overwritten with its kept products.
+    """``multiply(...)``: blocks ``cells[first:last]`` of C, overwritten with their kept products.
 
     Parameters, pointers first: packed A and B; C, unit stride along rows and `ldc` elements from
-    row to row; the plan's offsets and ks; `slots_a` (mb, kb) and `slots_b` (kb, nb), each block's
-    place among the packed ones; `saved`, room for the tiles of a block of C; then first, last, m,
-    k, n, bm, bk, bn, ldc and `run`, k-blocks that a tile adds up before the next one's turn.
+    row to row; numbers i * nb + j of C's blocks; the plan's offsets and ks; `slots_a` (mb, kb) and
+    `slots_b` (kb, nb), each block's place among the packed ones; `saved`, room for the tiles of a
+    block of C; then first, last, m, k, n, bm, bk, bn, ldc and `run`, k-blocks that a tile adds up
+    before the next one's turn.
     """
     with function("multiply") as made:
         pointers = {"packed_a": sums, "packed_b": sums, "out": sums}
-        lists = {"offsets": "int64", "ks": "int32", "slots_a": "int64", "slots_b": "int64"}
-        (a, b, c, offsets, ks, slots_a, slots_b, saved), sizes = parameters(
-            pointers | lists | {"saved": sums}, "first last m k n bm bk bn ldc run"
+        lists = {"cells": "int64", "offsets": "int64", "ks": "int32"}
+        places = {"slots_a": "int64", "slots_b": "int64", "saved": sums}
+        (a, b, c, cells, offsets, ks, slots_a, slots_b, saved), sizes = parameters(
+            pointers | lists | places, "first last m k n bm bk bn ldc run"
         )
         first, last, m, k, n, bm, bk, bn, ldc, run = sizes
         tile = _Tile(config, sums)
@@ -53,7 +55,8 @@ def multiply_function(config: CpuConfig, sums: str) -> Any:
         down = T.Bind(ceil_quotient(bm, config.rows))
         block_a = T.Bind(down * panel_a)
         block_b = T.Bind(ceil_quotient(bn, config.columns) * panel_b)
-        with loop(first, last) as cell:
+        with loop(first, last) as position:
+            cell = T.Bind(cells[position])
             i = T.Bind(quotient(cell, nb))
             j = T.Bind(cell - i * nb)
             height, width = T.Bind(T.min(bm, m - i * bm)), T.Bind(T.min(bn, n - j * bn))

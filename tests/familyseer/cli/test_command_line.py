@@ -15,7 +15,8 @@ from click.testing import CliRunner
 from familyseer.cli.main import main
 
 GROUPS = ["spamm"]
-COMMANDS = ["tune", "families", "models", "run", "bench", "replay", "compare", *GROUPS, "doctor"]
+COMMANDS = ["tune", "families", "models", "run", "bench", "export", "replay", "compare"]
+COMMANDS += [*GROUPS, "doctor"]
 HEAVY = {"tvm", "tvm_ffi", "numpy", "onnx", "rich", "networkx", "matplotlib", "xgboost", "psutil"}
 
 

@@ -293,8 +293,7 @@ def planning_source(rows: int, tiling: Tiling) -> str:
 def planning_program(
     grid: tuple[int, int, int],
     tiling: Tiling,
-    *,
-    capacity: int | None = None,
+    capacity: int,
 ) -> Program:
     """From block norms and tau to a plan's lists, on one stream.
 
@@ -312,8 +311,10 @@ def planning_program(
     tiling
         C's tiles.
     capacity
-        Length of ``ks``; every product when None. A plan that keeps more has a last offset above
-        it, and an incomplete ``ks``: allocate anew and run `compact_launch` once more.
+        Length of ``ks``. Where a plan keeps more, its last offset says so and ``ks`` is incomplete:
+        allocate that much and run `compact_launch` once more. The whole grid's products always are
+        enough; for large grids a plan before this one, or the rank a search was made for, tells
+        about how many will be.
 
     Raises
     ------
@@ -324,7 +325,6 @@ def planning_program(
     rows = rows_per_thread(mb, nb)
     blocks = sweep_blocks(mb, nb, rows)
     tiles_m, tiles_n = tiling.grid_of(mb, nb)
-    length = mb * kb * nb if capacity is None else capacity
     int32, int64 = np.dtype(np.int32), np.dtype(np.int64)
     uint64, float64 = np.dtype(np.uint64), np.dtype(np.float64)
     sizes = (np.int32(mb), np.int32(kb), np.int32(nb))
@@ -338,7 +338,7 @@ def planning_program(
             Buffer("row_work", uint64, mb, zeroed=True),
             Buffer("error_parts", float64, blocks),
             Buffer("offsets", int64, mb * nb + 1),
-            Buffer("ks", int32, length),
+            Buffer("ks", int32, capacity),
             Buffer("error_bound", float64, 1),
             Buffer("order", int32, tiles_m * tiles_n),
         ),
@@ -349,7 +349,7 @@ def planning_program(
                 THREADS,
                 (*norms, *sizes, "bits", "counts", "row_work", "error_parts"),
             ),
-            compact_launch(grid, length),
+            compact_launch(grid, capacity),
             Launch(
                 "spamm_plan_order",
                 (1, 1, 1),

@@ -11,7 +11,8 @@ import pytest
 
 from spamm._plan import Plan, build_plan
 from spamm.cuda._compile import compile_cubin, resources
-from spamm.cuda._planning import Tiling, planning_program
+from spamm.cuda._launch import Buffer, Program
+from spamm.cuda._planning import Tiling, compact_launch, planning_program
 from spamm.cuda._sweep import float32_below, rows_per_thread
 from spamm.cuda._tau import bound_program, ratio_program
 from tests.spamm.cuda.emulator import needs_compiler, run_program
@@ -44,7 +45,8 @@ def device_plan(norms_a: Norms, norms_b: Norms, tau: np.float32, **options: Any)
     grid = (*norms_a.shape, norms_b.shape[1])
     seed = options.pop("seed", None)
     tiling = options.pop("tiling", Tiling())
-    program = planning_program(grid, tiling, **options)
+    program = planning_program(grid, tiling, options.pop("capacity", int(np.prod(grid))))
+    assert not options
     inputs = {"norms_a": norms_a, "norms_b": norms_b, "tau": np.array([tau], np.float32)}
     return run_program(program, inputs, seed=seed)
 
@@ -118,6 +120,13 @@ def test_a_list_that_is_too_short_is_not_overrun_and_shows_it() -> None:
     assert plan.blocks_valid > 100
     assert arrays["offsets"][-1] == plan.blocks_valid
     np.testing.assert_array_equal(arrays["ks"], plan.ks[:100])
+    # and the lists come from a second launch, once there is room
+    again = {name: array for name, array in arrays.items() if name != "ks"}
+    program = planning_program((6, 40, 37), Tiling(), 100)
+    launch = compact_launch((6, 40, 37), plan.blocks_valid)
+    ks = Buffer("ks", np.dtype(np.int32), plan.blocks_valid)
+    second = Program(program.source, tuple(again), (ks,), (launch,))
+    np.testing.assert_array_equal(run_program(second, again)["ks"], plan.ks)
 
 
 @needs_compiler
@@ -247,9 +256,13 @@ def test_the_device_takes_the_next_float32_below_tau(tau: float) -> None:
 
 @pytest.mark.parametrize("grid", [(0, 1, 1), (1 << 16, 1, 1 << 15), (1 << 14, 1 << 14, 1 << 12)])
 def test_grids_that_no_kernel_counts_are_refused(grid: tuple[int, int, int]) -> None:
-    for make in (planning_program, ratio_program, bound_program):
-        with pytest.raises(ValueError, match="grid: expected at least one block"):
-            make(grid, Tiling() if make is planning_program else 0.5)
+    refused = pytest.raises(ValueError, match="grid: expected at least one block")
+    with refused:
+        planning_program(grid, Tiling(), 1)
+    with refused:
+        ratio_program(grid, 0.5)
+    with refused:
+        bound_program(grid, 0.5)
 
 
 @needs_compiler
@@ -284,7 +297,7 @@ def test_tiles_that_cut_across_blocks_are_refused() -> None:
 @pytest.mark.parametrize("large", [False, True])
 def test_planning_kernels_compile_without_spills(arch: str, large: bool, tmp_path: Path) -> None:
     grid = (256, 256, 256) if large else (8, 8, 8)
-    programs = [planning_program(grid, Tiling((2, 2)))]
+    programs = [planning_program(grid, Tiling((2, 2)), 1)]
     if large:
         programs += [ratio_program(grid, 0.1), bound_program(grid, 1.0)]
     for program in programs:

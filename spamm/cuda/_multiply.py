@@ -14,7 +14,10 @@ tiles * split_k thread blocks, a persistent one any number.
 
 from __future__ import annotations
 
+import numpy as np
+
 from spamm.cuda._config import WORK_LIST, MultiplyConfig
+from spamm.cuda._launch import Buffer, Launch, Program
 from spamm.cuda._multiply_cores import CORES
 from spamm.cuda._multiply_list import ONE_BLOCK, UNION
 from spamm.cuda._multiply_stage import STAGE
@@ -22,6 +25,10 @@ from spamm.cuda._multiply_tensor import tensor_text
 from spamm.cuda._primitives import PRIMITIVES
 
 KERNEL_NAME = "spamm_multiply"
+INPUTS = ("a", "b", "c", "offsets", "ks", "order")
+"""Names of a program's arrays; A, B and C may be parts of wider matrices."""
+SIZE_LIMIT = 2**30
+"""m, k and n are below it."""
 
 _TYPE = {"float16": "__half", "bfloat16": "__nv_bfloat16", "float32": "float"}
 _HEADER = {"float16": "cuda_fp16.h", "bfloat16": "cuda_bf16.h"}
@@ -190,4 +197,68 @@ def multiply_source(config: MultiplyConfig) -> str:
             CORES if config.unit == "cores" else tensor_text(config.dtype),
             _KERNEL,
         ]
+    )
+
+
+def multiply_program(
+    config: MultiplyConfig,
+    shape: tuple[int, int, int],
+    leading: tuple[int, int, int],
+    thread_blocks: int,
+    *,
+    ordered: bool = True,
+) -> Program:
+    """What to launch for C (m x n) = A (m x k) B (k x n).
+
+    Parameters
+    ----------
+    config
+        As `multiply_source`. With ``split_k`` above 1 the caller sets C to zero before.
+    shape
+        (m, k, n).
+    leading
+        Leading dimensions of A, B and C, in elements.
+    thread_blocks
+        How many the GPU can hold at a time: the grid of a persistent kernel, at most.
+    ordered
+        Whether ``order`` is given; tiles are taken by number otherwise.
+
+    Returns
+    -------
+    Program
+        `INPUTS` are its inputs, without ``order`` unless `ordered`. Nothing is launched for a C
+        without elements.
+
+    Raises
+    ------
+    ValueError
+        A size is negative or not below `SIZE_LIMIT`, or a leading dimension is less than a row.
+    """
+    m, k, n = shape
+    if not all(0 <= size < SIZE_LIMIT for size in shape):
+        raise ValueError(f"shape: expected sizes from 0 to {SIZE_LIMIT - 1}, got {shape}")
+    if any(stride < row for stride, row in zip(leading, (k, n, n), strict=True)):
+        raise ValueError(f"leading: expected at least {(k, n, n)}, got {leading}")
+    if thread_blocks < 1:
+        raise ValueError(f"thread_blocks: expected 1 or more, got {thread_blocks}")
+    along_m, along_n = config.grid_tiles(m, n)
+    work = along_m * along_n * config.split_k
+    if work >= SIZE_LIMIT:
+        raise ValueError(f"shape: {work} tiles of C to compute, expected less than {SIZE_LIMIT}")
+    args = (
+        *INPUTS[:3],
+        *(np.int32(size) for size in shape),
+        *(np.int64(stride) for stride in leading),
+        *INPUTS[3:5],
+        "order" if ordered else None,
+        np.int32(along_m * along_n),
+        "next" if config.persistent else None,
+    )
+    grid = min(thread_blocks, work) if config.persistent else work
+    launch = Launch(KERNEL_NAME, (grid, 1, 1), (config.threads, 1, 1), args, config.shared_bytes)
+    return Program(
+        multiply_source(config),
+        INPUTS if ordered else INPUTS[:5],
+        (Buffer("next", np.dtype(np.int32), 1, zeroed=True),) if config.persistent else (),
+        (launch,) if work else (),
     )

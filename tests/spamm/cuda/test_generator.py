@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from spamm.cuda._config import MultiplyConfig, alignment_of
-from spamm.cuda._multiply import KERNEL_NAME, multiply_source
+from spamm.cuda._multiply import SIZE_LIMIT, multiply_program
 from spamm.cuda._space import DEFAULT_BLOCK, default, space
 from tests.spamm.cuda.emulator import compile_kernels, needs_compiler
 
@@ -106,39 +106,40 @@ def run(
 ) -> Array:
     """C as the kernel leaves it, with its padding columns."""
     (m, k), n = a.shape, b.shape[1]
-    assert config.validate("sm_80") is None
+    assert config.validate("sm_90") is None
     start = 0 if config.split_k > 1 else UNTOUCHED
     c = np.full((m, n + padding), start, DTYPES[config.out])
     c[:, n:] = UNTOUCHED
     tiles = int(np.prod(config.grid_tiles(m, n)))
     order = np.random.default_rng(seed).permutation(tiles).astype(np.int32) if ordered else None
-    args = [
-        a,
-        b,
-        c,
-        *(np.int32(size) for size in (m, k, n)),
-        *(np.int64(x.strides[0] // x.itemsize) for x in (a, b, c)),
-        lists.offsets,
-        lists.ks,
-        order,
-        np.int32(tiles),
-        np.zeros(1, np.int32) if config.persistent else None,
-    ]
-    kernels = compile_kernels(multiply_source(config))
-    work = tiles * config.split_k
-    kernels.launch(
-        KERNEL_NAME,
-        min(3, work) if config.persistent else work,
-        config.threads,
-        args,
-        shared_bytes=config.shared_bytes,
-        seed=seed,
-    )
+    a_row, b_row, c_row = (max(x.strides[0] // x.itemsize, x.shape[1]) for x in (a, b, c))
+    program = multiply_program(config, (m, k, n), (a_row, b_row, c_row), 3, ordered=ordered)
+    arrays = {"a": a, "b": b, "c": c, "offsets": lists.offsets, "ks": lists.ks, "order": order}
+    for buffer in program.buffers:
+        assert buffer.zeroed
+        arrays[buffer.name] = np.zeros(buffer.size, buffer.dtype)
+    for launch in program.launches:
+        args = [arrays[arg] if isinstance(arg, str) else arg for arg in launch.args]
+        compile_kernels(program.source).launch(
+            launch.kernel,
+            launch.grid,
+            launch.block,
+            args,
+            shared_bytes=launch.shared_bytes,
+            seed=seed,
+        )
     return c
 
 
+SHIPPED = [
+    default("bfloat16", "sm_90"),
+    default("float32", "sm_90", unit="tensor"),
+    default("float32", "sm_90"),
+]
+
+
 @needs_compiler
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
+@pytest.mark.parametrize("config", CONFIGS + SHIPPED, ids=lambda config: config.name)
 def test_exactly_the_kept_products_are_added(config: MultiplyConfig) -> None:
     step = config.vector // np.dtype(DTYPES[config.dtype]).itemsize
     m, k, n, padding = 137, 17 * step + 80, 9 * step + 96, 2 * step
@@ -302,6 +303,40 @@ def test_an_unknown_architecture_or_dtype_is_named() -> None:
         default("float16", "sm_90", unit="wgmma")
     with pytest.raises(ValueError, match="block: no kernel for"):
         default("float16", "sm_90", (48, 32, 48))
+
+
+@needs_compiler
+def test_a_product_without_depth_is_zero_and_one_without_elements_launches_nothing() -> None:
+    config = CONFIGS[5]
+    nothing = Lists(np.zeros((1, 1, 0), bool))
+    c = run(config, np.zeros((3, 0), np.float32), np.zeros((0, 5), np.float32), nothing)
+    np.testing.assert_array_equal(c, np.zeros((3, 5)))
+    for shape in [(0, 4, 5), (3, 4, 0)]:
+        assert multiply_program(config, shape, (8, 8, 8), 3).launches == ()
+
+
+def test_a_persistent_grid_is_no_larger_than_the_gpu_or_the_work() -> None:
+    persistent, plain = CONFIGS[4], replace(CONFIGS[4], persistent=False)
+    sizes = (640, 64, 640), (64, 640, 640)
+    assert multiply_program(persistent, *sizes, 132).launches[0].grid == (132, 1, 1)
+    assert multiply_program(persistent, *sizes, 999).launches[0].grid == (200, 1, 1)
+    assert multiply_program(plain, *sizes, 132).launches[0].grid == (200, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"shape": (1, SIZE_LIMIT, 1)}, "shape: expected sizes"),
+        ({"shape": (-1, 4, 4)}, "shape: expected sizes"),
+        ({"leading": (4, 3, 4)}, "leading: expected at least"),
+        ({"thread_blocks": 0}, "thread_blocks"),
+        ({"shape": (2**29, 4, 2**29), "leading": (2**30,) * 3}, "tiles of C"),
+    ],
+)
+def test_impossible_launches_are_refused(change: dict[str, Any], message: str) -> None:
+    given = {"shape": (4, 4, 4), "leading": (4, 4, 4), "thread_blocks": 1, **change}
+    with pytest.raises(ValueError, match=message):
+        multiply_program(CONFIGS[0], **given)
 
 
 def test_alignment_is_the_widest_load_that_divides_everything() -> None:

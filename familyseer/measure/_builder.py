@@ -71,6 +71,17 @@ class WarmBuilder(_PyBuilder):
         future.add_done_callback(clear_away)
         return future
 
+    def drop(self, future: Future[Any]) -> None:
+        """Gives a build up that `start` began, and removes what it has built."""
+
+        def remove(done: Future[Any]) -> None:
+            built = not done.cancelled() and done.exception() is None
+            if built and not isinstance(done.result(), Refused):
+                _remove(os.path.dirname(done.result()[0]))
+
+        future.cancel()
+        future.add_done_callback(remove)
+
     def finish(
         self, future: Future[Any], time_left: Callable[[], float] = lambda: math.inf
     ) -> tuple[Any, float]:

@@ -145,7 +145,7 @@ class BudgetLoop:
             else:
                 plan = plan_next(None) if self._over() is None else None
         if plan is not None:
-            plan.drop_builds()
+            plan.drop_builds(self._rounds.builder)
 
     def _plan_ahead(
         self,

@@ -35,8 +35,8 @@ class Plan:
         """Has a `WarmBuilder` build the candidates, within so many seconds each."""
         self.builds = [builder.start(sch.mod, target, timeout_s) for sch in self.schedules]
 
-    def drop_builds(self, first: int = 0) -> None:
+    def drop_builds(self, builder: Any, first: int = 0) -> None:
         """Gives up the builds that were started ahead, from one on."""
         for build in self.builds[first:]:
-            build.cancel()
+            builder.drop(build)
         del self.builds[first:]

@@ -175,7 +175,7 @@ class Rounds:
         Only where measuring is elsewhere: on a GPU or another machine. Nothing is decided here, so
         a replay need not know of it: the clock is asked off the record.
         """
-        if getattr(self.runner, "dispatches", False) and hasattr(self.builder, "start"):
+        if getattr(self.runner, "dispatches", False) and hasattr(self.builder, "drop"):
             limit_s = self._build_times.limit_s(self.clock.live.tuning_left_s())
             plan.start_builds(self.builder, self._contexts[id(plan.state)].target, limit_s)
 
@@ -193,7 +193,7 @@ class Rounds:
         proposals = self._proposals[key]
         schedules = plan.schedules[: self._affordable(state, len(plan.schedules))]
         proposals.forget(plan.schedules[len(schedules) :])
-        plan.drop_builds(len(schedules))
+        plan.drop_builds(self.builder, len(schedules))
         aside_s = 0.0
 
         def aside() -> None:

@@ -61,22 +61,29 @@ template <> struct Word<4> { typedef unsigned Type; };
 template <> struct Word<8> { typedef uint2 Type; };
 template <> struct Word<16> { typedef uint4 Type; };
 
-// Stores neighbouring elements of a row, at once where that is aligned.
-template <int N>
+// Whether a warp's tile lies inside C, its rows aligned to 16 bytes: asked once for all stores.
+__device__ __forceinline__ bool is_whole(const Target& target, int row0, int col0) {
+  const unsigned long long address = (unsigned long long)target.C;
+  return row0 + WARP_M <= target.m && col0 + WARP_N <= target.n &&
+         (address | (unsigned long long)target.ldc * sizeof(Output)) % 16 == 0;
+}
+
+// Stores neighbouring elements of a row.
+template <bool WHOLE, int N>
 __device__ __forceinline__ void store_run(
     const Target& target, int row, int col, const float (&values)[N]) {
-  if (row >= target.m || col >= target.n) return;
+  if (!WHOLE && row >= target.m) return;
   Output* to = target.C + row * target.ldc + col;
 #if SPAMM_SPLIT > 1
 #pragma unroll
   for (int e = 0; e < N; ++e)
-    if (col + e < target.n) atomicAdd(to + e, values[e]);
+    if (WHOLE || col + e < target.n) atomicAdd(to + e, values[e]);
 #else
   Output run[N];
 #pragma unroll
   for (int e = 0; e < N; ++e) run[e] = rounded(values[e]);
-  typedef typename Word<N * sizeof(Output)>::Type Whole;
-  if (col + N <= target.n && (unsigned long long)to % sizeof(Whole) == 0) {
+  if (WHOLE) {
+    typedef typename Word<N * sizeof(Output)>::Type Whole;
     Whole whole;
     memcpy(&whole, run, sizeof(Whole));
     *(Whole*)to = whole;
@@ -104,7 +111,11 @@ __device__ __forceinline__ void multiply_tile(
     const int steps = (count + SLOTS - 1) / SLOTS * STEPS;
     multiply_steps(sums, stages, x, row0, col0, list, steps, warp_row, warp_col);
   }
-  store(sums, target, row0 + warp_row, col0 + warp_col);
+  const int row = row0 + warp_row, col = col0 + warp_col;
+  if (is_whole(target, row, col))
+    store<true>(sums, target, row, col);
+  else
+    store<false>(sums, target, row, col);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) spamm_multiply(

@@ -86,12 +86,13 @@ __device__ __forceinline__ void multiply_steps(
   }
 }
 
+template <bool WHOLE>
 __device__ __forceinline__ void store(const Sums& sums, const Target& target, int row0, int col0) {
   const int y = threadIdx.x % 32 / 8, x = threadIdx.x % 8;
 #pragma unroll
   for (int i = 0; i < ROWS_OF_LANE; ++i)
 #pragma unroll
     for (int j = 0; j < RUNS_OF_LANE; ++j)
-      store_run(target, row0 + y + 4 * i, col0 + 32 * j + 4 * x, sums.c[i][j]);
+      store_run<WHOLE>(target, row0 + y + 4 * i, col0 + 32 * j + 4 * x, sums.c[i][j]);
 }
 """

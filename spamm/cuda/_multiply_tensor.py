@@ -65,6 +65,7 @@ __device__ __forceinline__ void load_fragments_b(
 
 __device__ __forceinline__ void round_fragments(Fragments&) {}
 
+template <bool WHOLE>
 __device__ __forceinline__ void store(const Sums& sums, const Target& target, int row0, int col0) {
   const int lane = threadIdx.x % 32;
 #pragma unroll
@@ -74,7 +75,8 @@ __device__ __forceinline__ void store(const Sums& sums, const Target& target, in
 #pragma unroll
       for (int j = 0; j < FRAGMENTS_N; ++j) {
         const float values[2] = {sums.c[i][j][half * 2], sums.c[i][j][half * 2 + 1]};
-        store_run(target, row0 + i * 16 + half * 8 + lane / 4, col0 + j * 8 + lane % 4 * 2, values);
+        store_run<WHOLE>(target, row0 + i * 16 + half * 8 + lane / 4,
+                         col0 + j * 8 + lane % 4 * 2, values);
       }
 }
 """
@@ -107,6 +109,7 @@ __device__ __forceinline__ void round_fragments(Fragments& f) {
     for (int e = 0; e < 2; ++e) f.b[j][e] = spamm_to_tf32(__uint_as_float(f.b[j][e]));
 }
 
+template <bool WHOLE>
 __device__ __forceinline__ void store(const Sums& sums, const Target& target, int row0, int col0) {
   const int lane = threadIdx.x % 32;
 #pragma unroll
@@ -120,8 +123,8 @@ __device__ __forceinline__ void store(const Sums& sums, const Target& target, in
           const int at = half * 2 + e;
           const float values[4] = {sums.c[i][j][at], sums.c[i][j + 1][at], sums.c[i][j + 2][at],
                                    sums.c[i][j + 3][at]};
-          store_run(target, row0 + i * 16 + half * 8 + lane / 4,
-                    col0 + j * 8 + lane % 4 * 8 + e * 4, values);
+          store_run<WHOLE>(target, row0 + i * 16 + half * 8 + lane / 4,
+                           col0 + j * 8 + lane % 4 * 8 + e * 4, values);
         }
 }
 """

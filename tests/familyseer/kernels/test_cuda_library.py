@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from familyseer.kernels import load, measure_multiprocessors
+from familyseer.kernels import load
 from familyseer.kernels._binaries import runs_cubin, runs_ptx
-from familyseer.kernels._multiprocessors import _note, fewest
 from familyseer.toolchain import find_toolkit
 from tests.familyseer.kernels.pretend_pycuda import PretendedGpu, on_gpu
 
@@ -172,30 +171,3 @@ def test_ptx_runs_on_every_later_architecture() -> None:
     assert runs_ptx("compute_90", (10, 0))
     assert not runs_ptx("compute_90", (8, 9))
     assert not runs_ptx("compute_90a", (10, 0))
-
-
-def test_how_few_multiprocessors_do_is_the_least_within_four_percent() -> None:
-    assert fewest({8: 2.0, 16: 1.03, 24: 1.05, 32: 1.0}) == 16
-    assert fewest({8: 2.0, 132: 1.0}) == 132
-    assert fewest({8: 1.0, 132: 1.5}) == 8
-
-
-def test_multiprocessors_are_noted_as_unmeasured_until_they_are(
-    cuda_library: Path, tmp_path: Path
-) -> None:
-    noted = described(cuda_library, SOFTMAX)["multiprocessors"]
-    assert noted["fewest"] is None
-    assert "not measured" in noted["reason"]
-    (tmp_path / "manifest.json").write_text((cuda_library / "manifest.json").read_text())
-    _note(tmp_path, {SOFTMAX: {"fewest": 24, "of": 132, "reason": None}})
-    assert described(tmp_path, SOFTMAX)["multiprocessors"]["fewest"] == 24
-    assert described(tmp_path, "cast")["multiprocessors"]["fewest"] is None
-
-
-def test_multiprocessors_are_a_matter_of_cuda_libraries(
-    cpu_library: Path, cuda_library: Path
-) -> None:
-    with pytest.raises(ValueError, match="holds kernels for CPUs"):
-        measure_multiprocessors(cpu_library)
-    with pytest.raises(ValueError, match="has no kernel 'conv'"):
-        measure_multiprocessors(cuda_library, names=["conv"])

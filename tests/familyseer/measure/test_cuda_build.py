@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import struct
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -214,3 +216,58 @@ def test_without_cuobjdump_nothing_is_known_and_nothing_refused(
     monkeypatch.setattr(_cuda_build, "_cuobjdump", lambda: None)
     kernels: tuple[Kernel, ...] = build_cuda(doubles(), cuda_target(), str(tmp_path / "a.so"))
     assert kernels == ()
+
+
+LOADS = """
+import sys
+from familyseer.tvm_env import load_tvm
+tvm = load_tvm()
+if tvm.get_global_func("ffi.Module.load_from_bytes.cuda", allow_missing=True) is None:
+    sys.exit("no CUDA runtime")
+def refuse(code):
+    raise AssertionError("it was compiled again")
+tvm.register_global_func("tvm_callback_cuda_compile", refuse, override=True)
+library = tvm.runtime.load_module(sys.argv[1])
+assert [one.kind for one in library.imports] == ["cuda"]
+assert library.get_function("main") is not None
+assert library.imports[0].get_function("main_kernel") is not None
+"""
+
+
+def test_tvms_cuda_runtime_loads_the_library_and_compiles_nothing(tmp_path: Path) -> None:
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    runtime = Path(str(load_tvm().__file__)).parent / "lib" / "libtvm_runtime_cuda.so"
+    if compiler is None or not runtime.exists():
+        pytest.skip("no C compiler, or a TVM without CUDA")
+    # the driver's library comes with a GPU; without one TVM's runtime loads with any of its names
+    wanted = subprocess.run(
+        ["nm", "-D", "--undefined-only", runtime], capture_output=True, text=True, check=True
+    ).stdout.split()
+    names = {name.partition("@")[0] for name in wanted if re.match(r"cu[A-Z]", name)}
+    source = tmp_path / "driver.c"
+    source.write_text("".join(f"int {name}(void) {{ return 100; }}\n" for name in sorted(names)))
+    subprocess.run(
+        [
+            compiler,
+            "-shared",
+            "-fPIC",
+            "-Wl,-soname,libcuda.so.1",
+            "-o",
+            tmp_path / "libcuda.so.1",
+            source,
+        ],
+        check=True,
+    )
+    path = tmp_path / "candidate.so"
+    build_cuda(doubles(), cuda_target(), str(path))
+    folders = [str(tmp_path), os.environ.get("LD_LIBRARY_PATH", "")]
+    ran = subprocess.run(
+        [sys.executable, "-c", LOADS, path],
+        env={**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(filter(None, folders))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "no CUDA runtime" in ran.stderr:
+        pytest.skip("TVM's CUDA runtime does not load: the CUDA runtime is not installed")
+    assert ran.returncode == 0, ran.stderr

@@ -101,7 +101,9 @@ class GpuRunner(_PyRunner):
     gone
         Why no GPU is left, or None.
     dispatches
-        True: candidates may be given while others build, which disturbs no GPU.
+        True: candidates may be given while others build.
+    undisturbed
+        True: other rounds' candidates may build meanwhile, for what the host does is in no time.
 
     Raises
     ------
@@ -132,7 +134,7 @@ class GpuRunner(_PyRunner):
                 f"({found[0].arch}); expected a target of that architecture, such as cuda"
             )
         kept, self._warnings = alike(found)
-        self.dispatches = True
+        self.dispatches = self.undisturbed = True
         self.gone: GpusGoneError | None = None
         self._on_gone = on_gone
         self.timeout_s = timeout_s

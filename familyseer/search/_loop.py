@@ -129,7 +129,7 @@ class BudgetLoop:
     ) -> None:
         """Carries out plans, the next one made while the present one builds, until none is left.
 
-        Where measuring is elsewhere, the next one's candidates are built while the present one's
+        Where that disturbs no timing, the next one's candidates are built while the present one's
         are measured.
 
         `plan_next` is given the subgraph that is busy, if any.

@@ -172,10 +172,11 @@ class Rounds:
     def build_ahead(self, plan: Plan) -> None:
         """Starts a plan's builds before its round, while another one's candidates are measured.
 
-        Only where measuring is elsewhere: on a GPU or another machine. Nothing is decided here, so
-        a replay need not know of it: the clock is asked off the record.
+        Only for a runner that is `undisturbed` by it, as GPUs are; devices of a fleet may be this
+        machine's. Nothing is decided here, so a replay need not know of it: the clock is asked off
+        the record.
         """
-        if getattr(self.runner, "dispatches", False) and hasattr(self.builder, "drop"):
+        if getattr(self.runner, "undisturbed", False) and hasattr(self.builder, "drop"):
             limit_s = self._build_times.limit_s(self.clock.live.tuning_left_s())
             plan.start_builds(self.builder, self._contexts[id(plan.state)].target, limit_s)
 

@@ -140,7 +140,7 @@ def test_a_builder_that_always_fails_leaves_subgraphs_uncovered_and_ends(run: Ru
 class _Elsewhere:
     """The real runner, said to measure elsewhere; notes how many builds wait while it does."""
 
-    dispatches = True
+    dispatches = undisturbed = True
 
     def __init__(self, runner: WarmRunner, builds: list[Any]) -> None:
         self.runner = runner
@@ -198,7 +198,7 @@ def test_on_this_machine_nothing_builds_while_candidates_are_measured(
 ) -> None:
     builder = _Noted(workers[0])
     runner = _Elsewhere(workers[1], builder.started)
-    runner.dispatches = False
+    runner.dispatches = runner.undisturbed = False
     runner.start = lambda *args: workers[1].start(*args)  # type: ignore[method-assign]
     assert Run(cpu, make_dense, (builder, runner)).loop(max_trials=13).run() == "trials"
     assert max(runner.ahead) == 0

@@ -16,13 +16,11 @@ from spamm._norms import block_norms, grid_of
 from spamm._plan import Plan
 from spamm.cpu import _threads
 from spamm.cpu._build import compiled_kernel, compiled_norms, cpu_kernel
+from spamm.cpu._choice import block_for, config_of_plan
 from spamm.cpu._config import (
     ACCUMULATORS,
     CpuConfig,
     Sizes,
-    config_for,
-    default_config,
-    host_target,
     space,
 )
 
@@ -51,7 +49,7 @@ _ROWS = 8
 
 def default_block(m: int, k: int, n: int, dtype: np.dtype[Any]) -> Sizes:
     """Block sizes (bm, bk, bn) for an (m x k) by (k x n) product where the caller names none."""
-    return default_config(dtype.name, host_target()).block
+    return block_for((m, k, n), dtype.name)
 
 
 def supports(block: Sizes, dtype: np.dtype[Any]) -> str | None:
@@ -101,10 +99,10 @@ def multiply(a: Array, b: Array, plan: Plan, out: Array, config: CpuConfig | Non
 
     Sums are float64 for float64 operands, else float32; they are rounded once to the type of
     `out`. All arrays may have any layout; `out` may share memory with an operand. `config` names
-    a register tile other than the one that fits the plan's blocks best.
+    a register tile other than the tuned one, or the one that fits the plan's blocks best.
     """
     if config is None:
-        config = config_for(plan.block, a.dtype.name, host_target())
+        config = config_of_plan(plan, a.dtype.name)
     kernel = compiled_kernel(config, a.dtype.name)
     sums = np.dtype(ACCUMULATORS[a.dtype.name])
     used_a, used_b = _used(plan)

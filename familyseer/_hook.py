@@ -54,8 +54,8 @@ def tune_relax(
         ``"warm"``, ``"warm"``, ``"family"`` and ``"family"`` are this project's; the names and
         objects that MetaSchedule knows work too.
     space
-        ``"auto"`` is MetaSchedule's own, ``"post-order-apply"``, but for tensor cores, where it is
-        `ops.tensor_cores.design_space`.
+        ``"auto"`` is MetaSchedule's own, ``"post-order-apply"``, but for CUDA, where it is
+        `ops.cuda_space.design_space`.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Design spaces for NVIDIA's tensor cores, of schedules that this TVM can build.
+"""A schedule rule for NVIDIA's tensor cores, of schedules that this TVM can build.
 
 MetaSchedule's own rules keep operands and accumulator in one dynamic allocation of shared memory.
 With float32 accumulation of float16 the two differ in type, and TVM 0.27 cannot lower that. Here
@@ -25,35 +25,17 @@ _TENSOR_CORES, _ASYNC_COPIES, _BFLOAT16, _INT8 = 70, 80, 80, 75
 _SHAPE = (16, 16, 16)
 
 
-def has_tensor_cores(target: Any) -> bool:
-    """Whether a target is a CUDA GPU with tensor cores."""
-    return str(target.kind.name) == "cuda" and capability(target) >= _TENSOR_CORES
-
-
-def capability(target: Any) -> int:
-    """Compute capability of a CUDA target, such as 90; 0 where its ``arch`` names none."""
-    arch = str(target.attrs.get("arch", ""))
-    digits = "".join(c for c in arch.removeprefix("sm_") if c.isdigit())
-    return int(digits) if arch.startswith("sm_") and digits else 0
-
-
-def design_space(target: Any) -> Any:
-    """A space generator for a target with tensor cores.
+def tensor_core_tiling(capability: int) -> Any | None:
+    """The schedule rule for a processor of a compute capability, such as 90; None before 70.
 
     Float16 and bfloat16 products accumulate in float32 or float16, int8 products in int32, as the
     subgraph says. TF32 is left out: TVM has no intrinsic for it.
     """
-    kind = "cuda-tensorcore"
-    return ms.space_generator.PostOrderApply(
-        sch_rules=_rules(capability(target)), postprocs=kind, mutator_probs=kind
-    )
-
-
-def _rules(arch: int) -> list[Any]:
-    first, *others = ms.schedule_rule.ScheduleRule.create("cuda")
+    if capability < _TENSOR_CORES:
+        return None
     reuse = ms.schedule_rule.ReuseType
     tiling = ms.schedule_rule.MultiLevelTilingTensorCore(
-        intrin_groups=_groups(arch),
+        intrin_groups=_groups(capability),
         structure="SSSRRSRS",
         tile_binds=["blockIdx.y", "blockIdx.x", "threadIdx.y"],
         max_innermost_factor=4,
@@ -62,14 +44,14 @@ def _rules(arch: int) -> list[Any]:
         reuse_write=reuse("must", levels=[2], scope=WRITE_SCOPE),
         use_software_pipeline=False,
     )
-    return [first, Pipelined(tiling) if arch >= _ASYNC_COPIES else tiling, *others]
+    return Pipelined(tiling) if capability >= _ASYNC_COPIES else tiling
 
 
-def _groups(arch: int) -> list[dict[str, str]]:
+def _groups(capability: int) -> list[dict[str, str]]:
     kinds = [("float16", "float32"), ("float16", "float16")]
-    if arch >= _INT8:
+    if capability >= _INT8:
         kinds.append(("int8", "int32"))
-    if arch >= _BFLOAT16:
+    if capability >= _BFLOAT16:
         kinds.append(("bfloat16", "float32"))
         register_bfloat16()
     return [_group(*kind, transposed=t) for kind in kinds for t in (False, True)]
@@ -123,7 +105,11 @@ class Pipelined(ms.schedule_rule.PyScheduleRule):
 
     def apply(self, sch: Any, block: Any) -> list[Any]:
         """The schedules that this rule makes of one."""
+        # rules meet every block: those after the product find it tiled, and perhaps pipelined
+        was_tiled = bool(_staged(sch))
         tiled = list(self.tiling.apply(sch, block))
+        if was_tiled:
+            return tiled
         return tiled + [ahead for one in tiled for n in STAGES if (ahead := _fetched_ahead(one, n))]
 
     def clone(self) -> Any:
@@ -134,7 +120,7 @@ class Pipelined(ms.schedule_rule.PyScheduleRule):
 def _fetched_ahead(sch: Any, stages: int) -> Any | None:
     """A copy in which operands arrive `stages` - 1 steps early; None if nothing was tensorised."""
     ahead = sch.copy()
-    staged = [name for name in _block_names(ahead) if name.endswith(f"_{READ_SCOPE}")]
+    staged = _staged(ahead)
     if len(staged) != 2:
         return None
     # the innermost loop fetches a tile, the one around it goes from tile to tile
@@ -146,10 +132,13 @@ def _fetched_ahead(sch: Any, stages: int) -> Any | None:
     return ahead
 
 
-def _block_names(sch: Any) -> list[str]:
+def _staged(sch: Any) -> list[str]:
+    """Names of the blocks that fetch operands into shared memory."""
+    # of a copy, since looking is written into a schedule's trace
+    sch = sch.copy()
     names, waiting = [], [sch.get_sblock("root")]
     while waiting:
         for child in sch.get_child_blocks(waiting.pop()):
             names.append(str(sch.get(child).name_hint))
             waiting.append(child)
-    return names
+    return [name for name in names if name.endswith(f"_{READ_SCOPE}")]

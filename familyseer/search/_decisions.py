@@ -19,6 +19,8 @@ Decisions = npt.NDArray[np.int32]
 
 # left to TVM: the instruction samples what is possible where it stands
 OPEN = -(1 << 20)
+# a sketch for GPUs allows a few per cent of random decisions
+_REDRAWS = 200
 TILE, CHOICE, OTHER = "tile", "choice", "other"
 
 
@@ -80,8 +82,20 @@ class DecisionSpace:
         """Slots that hold more than one possibility."""
         return [s for s in self.slots if s.extent > 1 and (s.kind != TILE or s.width > 1)]
 
+    def allows(self, vector: Decisions) -> bool:
+        """Whether decisions are worth applying, as far as they alone can tell."""
+        return True
+
     def sample(self, rng: np.random.Generator) -> Decisions:
         """Random decisions: each prime factor of an extent goes to any part of its tiling."""
+        vector = self._draw(rng)
+        for _ in range(_REDRAWS):
+            if self.allows(vector):
+                break
+            vector = self._draw(rng)
+        return vector
+
+    def _draw(self, rng: np.random.Generator) -> Decisions:
         vector = np.full(self.length, OPEN, dtype=np.int32)
         for slot in self.slots:
             if slot.kind != OTHER:

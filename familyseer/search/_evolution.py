@@ -223,7 +223,7 @@ class Evolution:
             for _ in range(1 + int(rng.random() < 0.5)):
                 vector = sketch.mutate(vector, rng)
             mark = (index, vector.tobytes())
-            if mark not in self._tried and mark not in fresh:
+            if mark not in self._tried and mark not in fresh and sketch.allows(vector):
                 fresh.add(mark)
                 children.append((index, vector))
         return children

@@ -44,6 +44,7 @@ def quiet_logger() -> logging.Logger:
 
 def new_context(subgraph: Subgraph, target: Any, seed: int, threads: int) -> Any:
     """A tuning context for a subgraph, with the design space for the target."""
+    target = roomy(target)
     return ms.TuneContext(
         mod=subgraph.mod,
         target=target,
@@ -58,10 +59,23 @@ def new_context(subgraph: Subgraph, target: Any, seed: int, threads: int) -> Any
 
 
 def space_for(target: Any) -> Any:
-    """MetaSchedule's own design space, but for tensor cores, where half of it does not build."""
-    from ops.tensor_cores import design_space, has_tensor_cores
+    """MetaSchedule's own design space, but for CUDA, where half of it cannot be built or run."""
+    if str(target.kind.name) != "cuda":
+        return "post-order-apply"
+    from ops.cuda_space import design_space
 
-    return design_space(target) if has_tensor_cores(target) else "post-order-apply"
+    return design_space(target)
+
+
+def roomy(target: Any) -> Any:
+    """A target that allows a block the shared memory its processor has, not the 48 KiB of old."""
+    from familyseer.measure._cuda_limits import architecture
+
+    known = architecture(str(target.attrs.get("arch", "")))
+    if str(target.kind.name) != "cuda" or known is None:
+        return target
+    limit = {"max_shared_memory_per_block": known.block_shared_bytes}
+    return type(target)({**target.export(), **limit})
 
 
 class Proposals:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from familyseer.search._decisions import CHOICE, OPEN, OTHER, TILE, Decisions, DecisionSpace, Slot
+from familyseer.search._launch import launch_bounds
 from familyseer.tvm_env import load_tvm
 
 
@@ -34,6 +35,11 @@ class Sketch(DecisionSpace):
         self.instructions = list(simplified.insts)
         self._sampling = [i for i in self.instructions if i.kind.name.startswith("Sample")]
         super().__init__(_slots(self._sampling, simplified.decisions))
+        self._bounds = launch_bounds(self.instructions, self._sampling, self.slots)
+
+    def allows(self, vector: Decisions) -> bool:
+        """Whether a GPU could launch what these decisions make; true where nobody can tell."""
+        return all(bound.holds(vector) for bound in self._bounds)
 
     @cached_property
     def signature(self) -> str:

@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from familyseer.search._apply import apply_decisions
 from familyseer.search._evolution import Evolution
-from familyseer.search._proposals import new_context
+from familyseer.search._proposals import new_context, roomy, space_for
 from familyseer.search._sketch import sketches_of
 from familyseer.subgraphs import Subgraph, subgraph_key
 from familyseer.target import resolve_target
 from familyseer.tvm_env import load_tvm
-from ops.tensor_cores import STAGES, capability, design_space, has_tensor_cores
+from ops.cuda_space import capability, design_space
+from ops.tensor_cores import STAGES, tensor_core_tiling
 
 PRODUCTS = [
     ("float16", "float32", (64, 96, 128), False),
@@ -127,12 +129,38 @@ def test_the_space_holds_what_the_processor_has(
     assert any("wmma_sync_16x16x16_bf16bf16f32" in trace for trace in found) == bfloat16
 
 
-def test_targets_without_tensor_cores_keep_the_stock_space(cpu: Any) -> None:
-    assert not has_tensor_cores(cpu)
-    assert not has_tensor_cores(gpu("sm_61"))
-    assert has_tensor_cores(resolve_target("nvidia/nvidia-h100"))
-    assert capability(gpu("sm_90a")) == 90
-    assert type(design_space(gpu("sm_80"))).__name__ == "PostOrderApply"
+def test_other_targets_have_no_tensor_cores(cpu: Any) -> None:
+    assert space_for(cpu) == "post-order-apply"
+    assert roomy(cpu) is cpu
+    assert tensor_core_tiling(61) is None
+    assert capability(gpu("sm_90a")) == capability(resolve_target("nvidia/nvidia-h100")) == 90
+    assert capability(cpu) == 0
+    assert type(design_space(gpu("sm_61"))).__name__ == "PostOrderApply"
+
+
+def test_a_block_may_have_the_shared_memory_of_its_processor() -> None:
+    assert int(roomy(gpu("sm_90")).attrs["max_shared_memory_per_block"]) == 227 << 10
+    assert int(roomy(gpu("sm_86")).attrs["max_shared_memory_per_block"]) == 99 << 10
+    unknown = gpu("sm_999")
+    assert roomy(unknown) is unknown
+
+
+@pytest.mark.parametrize("operand", ["float32", "float16"])
+def test_random_decisions_are_told_what_can_be_launched(operand: str) -> None:
+    """Undirected, one in fifty is valid."""
+    subgraph = product(operand, "float32", (256, 512, 512), False)
+    context = new_context(subgraph, gpu("sm_90"), 0, 1)
+    rng = np.random.default_rng(0)
+    sketch = sketches_of(context.generate_design_space())[0]
+    drawn = [sketch.sample(rng) for _ in range(40)]
+    assert all(map(sketch.allows, drawn))
+    valid = [apply_decisions(context, sketch, vector, 1) is not None for vector in drawn]
+    assert sum(valid) >= 10
+    too_many = drawn[0].copy()
+    threads = max(sketch._bounds, key=lambda bound: bound.high).places
+    too_many[threads[0]] = 4096
+    assert not sketch.allows(too_many)
+    assert apply_decisions(context, sketch, too_many, 1) is None
 
 
 def test_tensor_cores_are_in_the_machine_code() -> None:

@@ -1,0 +1,126 @@
+"""What a GPU asks of a block's threads, read off a trace, so that decisions can be told it.
+
+Of random decisions for a CUDA sketch one in fifty makes a block that MetaSchedule's verification
+takes (between 32 and 1024 threads, few virtual ones). The threads are products of tile factors,
+and those are known before the trace is applied.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from familyseer.search._decisions import OPEN, TILE, Decisions, Slot
+
+# MetaSchedule's verification allows no more of them
+MOST_VTHREADS = 8
+WARP = 32
+_LOW, _HIGH = (
+    "meta_schedule.thread_extent_low_inclusive",
+    "meta_schedule.thread_extent_high_inclusive",
+)
+_WARPED = "warp_execution"
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A product of decisions that must lie within limits.
+
+    Attributes
+    ----------
+    places
+        Positions in a vector of decisions.
+    times
+        A constant factor of the product.
+    """
+
+    places: tuple[int, ...]
+    low: int
+    high: int
+    times: int = 1
+
+    def holds(self, vector: Decisions) -> bool:
+        """Whether the decisions keep it; open ones are given the benefit of the doubt."""
+        numbers = [int(vector[i]) for i in self.places]
+        return OPEN in numbers or self.low <= self.times * math.prod(numbers) <= self.high
+
+
+def launch_bounds(
+    instructions: Sequence[Any], sampling: Sequence[Any], slots: Sequence[Slot]
+) -> list[Bound]:
+    """The bounds of a trace; none where it binds no loop to threads.
+
+    Parameters
+    ----------
+    instructions
+        Of the trace, in order.
+    sampling, slots
+        Its sampling instructions and where their decisions are in a vector.
+    """
+    reader = _Reader(dict(zip(sampling, slots, strict=True)))
+    for instruction in instructions:
+        reader.read(instruction)
+    return reader.bounds()
+
+
+class _Reader:
+    """Follows loops from tile factors through splits and fusions to the threads they become."""
+
+    def __init__(self, slots: dict[Any, Slot]) -> None:
+        self._slots = slots
+        # a factor's place; a loop's places, None where its extent comes from elsewhere
+        self._factors: dict[Any, int] = {}
+        self._loops: dict[Any, tuple[int, ...] | None] = {}
+        self._threads: dict[str, tuple[int, ...] | None] = {}
+        self._limits: dict[str, int] = {}
+        self._warped = False
+
+    def read(self, instruction: Any) -> None:
+        name = str(instruction.kind.name)
+        slot = self._slots.get(instruction)
+        if slot is not None and slot.kind == TILE:
+            for place, factor in enumerate(instruction.outputs, slot.start):
+                self._factors[factor] = place
+        elif name == "Split":
+            for loop, factor in zip(instruction.outputs, instruction.inputs[1:], strict=True):
+                place = self._factor(factor)
+                self._loops[loop] = None if place is None else (place,)
+        elif name == "Fuse":
+            parts = [self._loops.get(loop) for loop in instruction.inputs]
+            known = [part for part in parts if part is not None]
+            joined = tuple(place for part in known for place in part)
+            self._loops[instruction.outputs[0]] = joined if len(known) == len(parts) else None
+        elif name == "Bind":
+            # every loop bound to an axis has its extent; some are known by their factors
+            axis, places = str(instruction.attrs[0]), self._loops.get(instruction.inputs[0])
+            if self._threads.get(axis) is None:
+                self._threads[axis] = places
+        elif name == "Annotate":
+            self._annotate(str(instruction.attrs[0]), instruction.inputs[1])
+
+    def _factor(self, value: Any) -> int | None:
+        try:
+            return self._factors.get(value)
+        except TypeError:  # a number, or left to the split
+            return None
+
+    def _annotate(self, key: str, value: Any) -> None:
+        if key in (_LOW, _HIGH):
+            self._limits[key] = int(value)
+        elif key == _WARPED:
+            self._warped = True
+
+    def bounds(self) -> list[Bound]:
+        bounds = [
+            Bound(places, 1, MOST_VTHREADS)
+            for axis, places in self._threads.items()
+            if axis.startswith("vthread") and places
+        ]
+        threads = [p for axis, p in self._threads.items() if axis.startswith("threadIdx")]
+        if threads and None not in threads and set(self._limits) == {_LOW, _HIGH}:
+            places = tuple(place for axis in threads if axis is not None for place in axis)
+            times = WARP if self._warped else 1
+            bounds.append(Bound(places, self._limits[_LOW], self._limits[_HIGH], times))
+        return bounds

@@ -81,8 +81,9 @@ class _Reader:
         name = str(instruction.kind.name)
         slot = self._slots.get(instruction)
         if slot is not None and slot.kind == TILE:
-            for place, factor in enumerate(instruction.outputs, slot.start):
-                self._factors[factor] = place
+            self._factors.update(
+                zip(instruction.outputs, range(slot.start, slot.stop), strict=True)
+            )
         elif name == "Split":
             for loop, factor in zip(instruction.outputs, instruction.inputs[1:], strict=True):
                 place = self._factor(factor)

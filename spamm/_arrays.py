@@ -45,7 +45,7 @@ def matrix_of(stack: Array, index: tuple[int, ...]) -> Array:
     return matrix
 
 
-def own_index(stack: Array, index: tuple[int, ...]) -> tuple[int, ...]:
+def own_index(stack: Any, index: tuple[int, ...]) -> tuple[int, ...]:
     """Where a stack has the matrix that broadcasting puts at an index of the batch."""
     own = index[len(index) - (stack.ndim - 2) :]
     return tuple(0 if size == 1 else i for i, size in zip(own, stack.shape, strict=False))
@@ -63,29 +63,44 @@ def checked_operands(a: Any, b: Any) -> Operands:
     a, b = _checked_array(a, "a"), _checked_array(b, "b")
     if a.dtype != b.dtype:
         raise ValueError(f"b: expected the type of a, {a.dtype}, got {b.dtype}")
-    if a.shape[-1] != b.shape[-2]:
-        raise ValueError(
-            f"a, b: expected shapes (..., m, k) and (..., k, n), got {a.shape} and {b.shape}"
-        )
+    return Operands(a, b, checked_batch(a.shape, b.shape))
+
+
+def checked_batch(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    """The batch dimensions of a product of arrays of these shapes.
+
+    Raises
+    ------
+    ValueError
+        The shapes do not fit each other as `numpy.matmul` would have it.
+    """
+    for name, shape in (("a", a), ("b", b)):
+        if len(shape) < 2:
+            raise ValueError(f"{name}: expected at least two dimensions, got shape {shape}")
+    if a[-1] != b[-2]:
+        raise ValueError(f"a, b: expected shapes (..., m, k) and (..., k, n), got {a} and {b}")
     try:
-        batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        return np.broadcast_shapes(a[:-2], b[:-2])
     except ValueError:
         raise ValueError(
-            f"a, b: expected batch dimensions that broadcast, got {a.shape} and {b.shape}"
+            f"a, b: expected batch dimensions that broadcast, got {a} and {b}"
         ) from None
-    return Operands(a, b, batch)
 
 
 def checked_matrices(a: Any, b: Any, shape: tuple[int, int, int]) -> Operands:
     """Operands whose products have that shape (m, k, n); ValueError otherwise."""
     operands = checked_operands(a, b)
-    if operands.shape != shape:
-        (m, k, n), got = shape, (operands.a.shape, operands.b.shape)
-        raise ValueError(
-            f"plan: it is for matrices {(m, k)} and {(k, n)}, got a and b of shapes"
-            f" {got[0]} and {got[1]}"
-        )
+    check_plan_shape(shape, operands.a.shape, operands.b.shape)
     return operands
+
+
+def check_plan_shape(shape: tuple[int, int, int], a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    """ValueError unless arrays of these shapes are what a plan of shape (m, k, n) is for."""
+    m, k, n = shape
+    if (*a[-2:], *b[-2:]) != (m, k, k, n):
+        raise ValueError(
+            f"plan: it is for matrices {(m, k)} and {(k, n)}, got a and b of shapes {a} and {b}"
+        )
 
 
 def checked_out(out: Any, operands: Operands) -> Array:
@@ -109,7 +124,7 @@ def checked_out(out: Any, operands: Operands) -> Array:
         raise ValueError("out: expected an array that can be written to")
     if any(step == 0 and size > 1 for step, size in zip(out.strides, shape, strict=True)):
         raise ValueError("out: expected elements that do not share memory with each other")
-    if _overlap(out, operands.a) or _overlap(out, operands.b):
+    if overlap(out, operands.a) or overlap(out, operands.b):
         raise ValueError("out: expected memory of its own, it overlaps a or b")
     return out
 
@@ -149,8 +164,6 @@ def _checked_array(array: Any, name: str) -> Array:
     dtype = values.dtype.newbyteorder("=")
     if not (dtype in (np.float16, np.float32, np.float64) or is_bfloat16(dtype)):
         raise ValueError(f"{name}: expected elements of type {_TYPES}, got {dtype}")
-    if values.ndim < 2:
-        raise ValueError(f"{name}: expected at least two dimensions, got shape {values.shape}")
     return values.astype(dtype, copy=False)
 
 
@@ -168,7 +181,8 @@ def _as_numpy(array: Any, name: str) -> Array:
     raise ValueError(f"{name}: expected a NumPy array, got {type(array).__name__}")
 
 
-def _overlap(x: Array, y: Array) -> bool:
+def overlap(x: Array, y: Array) -> bool:
+    """Whether two arrays share memory, or may: the exact answer can take too long."""
     try:
         return np.shares_memory(x, y, max_work=_MOST_WORK)
     except np.exceptions.TooHardError:

@@ -7,6 +7,8 @@ so that a guarantee never rests on chance.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,8 @@ from spamm._products import SkippedErrors, kept_by_lists, parts
 
 Array = npt.NDArray[Any]
 
-_PROBES = 8
+PROBES = 8
+"""Vectors that an estimate is made from."""
 # The estimate is lowered by so many standard errors of its mean, and at most to this share
 _CAUTION, _LOWEST_SHARE = 2.0, 0.25
 # Rows of a half-precision matrix that are converted at once
@@ -42,18 +45,43 @@ def probable_norm(a: Array, b: Array, norms_a: Norms, norms_b: Norms) -> float:
     norms_a, norms_b
         Norms of their blocks, which tell their scale.
     """
+    working = accumulator_type(a.dtype)
+    times_a, times_b = (functools.partial(_times, matrix) for matrix in (a, b))
+    return probed_norm(times_a, times_b, b.shape[1], working, norms_a, norms_b)
+
+
+def probed_norm(
+    times_a: Callable[[Array], Array],
+    times_b: Callable[[Array], Array],
+    n: int,
+    working: np.dtype[Any],
+    norms_a: Norms,
+    norms_b: Norms,
+) -> float:
+    """`probable_norm` of matrices that are known by their products with `PROBES` vectors.
+
+    Parameters
+    ----------
+    times_a, times_b
+        From vectors (k, PROBES), or (n, PROBES), of the working type to the matrix times them.
+    n
+        Columns of B.
+    working
+        Float32 or float64.
+    norms_a, norms_b
+        As for `probable_norm`.
+    """
     if not (np.isfinite(norms_a).all() and np.isfinite(norms_b).all()):
         return float("nan")
-    working = accumulator_type(a.dtype)
     scale_a, scale_b = _exponent(norms_a, working), _exponent(norms_b, working)
     # the same signs every time: planning twice gives the same plan
-    signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(b.shape[1], _PROBES))
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(n, PROBES))
     with np.errstate(all="ignore"):
-        inner = _times(b, np.ldexp(signs, -scale_b).astype(working))
-        outer = _times(a, np.ldexp(inner, -scale_a).astype(working))
+        inner = times_b(np.ldexp(signs, -scale_b).astype(working))
+        outer = times_a(np.ldexp(inner, -scale_a).astype(working))
         squares = np.square(outer.astype(np.float64)).sum(axis=0)
         mean = squares.mean()
-        low = mean - _CAUTION * squares.std(ddof=1) / np.sqrt(_PROBES)
+        low = mean - _CAUTION * squares.std(ddof=1) / np.sqrt(PROBES)
         root = np.sqrt(max(low, _LOWEST_SHARE * mean))
         return float(np.ldexp(root, scale_a + scale_b))
 
@@ -69,13 +97,20 @@ def certain_norm(result: Array, plan: Plan, dtype: np.dtype[Any], precision: str
         The operands' type, and whether they were rounded to TF32.
     """
     computed = float(block_norms(result, *result.shape)[0, 0]) if result.size else 0.0
-    rounding = _rounding(plan, accumulator_type(dtype), precision)
-    slack = NORM_ERROR[np.dtype(np.float64)]
-    if not computed < float("inf"):
-        return float("-inf")
     if result.dtype == np.float32:
         # sums that were float64 have been rounded once more
         computed *= 1 - float(np.finfo(np.float32).eps)
+    return certain_from(computed, plan, accumulator_type(dtype), precision)
+
+
+def certain_from(
+    computed: float, plan: Plan, working: np.dtype[Any], precision: str | None
+) -> float:
+    """`certain_norm` from the Frobenius norm of what was computed, in sums of a working type."""
+    rounding = _rounding(plan, working, precision)
+    slack = NORM_ERROR[np.dtype(np.float64)]
+    if not computed < float("inf"):
+        return float("-inf")
     return computed * (1 - slack) - (rounding + plan.error_bound) * (1 + slack)
 
 

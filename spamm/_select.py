@@ -110,12 +110,33 @@ def tau_for_valid_ratio(norms_a: Norms, norms_b: Norms, ratio: float) -> float:
     if ratio == 1 or total == 0:
         return 0.0
     crossing = _largest_tau(*_wide(norms_a, norms_b), _SkipAtMost(total * (1 - ratio)))
-    more, fewer = 1 - crossing.skipped / total, 1 - crossing.skipped_next / total
-    nearest = more if more - ratio <= ratio - fewer or fewer == more else fewer
+    more, fewer = total - crossing.skipped, total - crossing.skipped_next
+    takes_more = nearer_is_more(ratio, more, fewer, total)
+    return crossing.tau if takes_more else float(np.nextafter(crossing.tau, np.inf))
+
+
+def nearer_is_more(ratio: float, kept_more: int, kept_fewer: int, total: int) -> bool:
+    """Which of two neighbouring taus meets a valid ratio: whether it is the one that keeps more.
+
+    Parameters
+    ----------
+    ratio
+        In (0, 1].
+    kept_more, kept_fewer, total
+        Products that the two keep, and all.
+
+    Raises
+    ------
+    ValueError
+        Neither is within 0.01 of it.
+    """
+    more, fewer = kept_more / total, kept_fewer / total
+    takes_more = more - ratio <= ratio - fewer or fewer == more
+    nearest = more if takes_more else fewer
     # counts are whole: half a product off is as near as any tau gets
     if abs(nearest - ratio) > max(_RATIO_TOLERANCE, 0.5 / total * (1 + 1e-9)):
         raise ValueError(_cannot_meet(ratio, more, fewer))
-    return crossing.tau if nearest == more else float(np.nextafter(crossing.tau, np.inf))
+    return takes_more
 
 
 def checked_ratio(ratio: Any) -> float:

@@ -40,6 +40,7 @@ print(json.dumps({
     "compiler": cc.get_cc(),
     "cuda_fault": cuda_fault,
     "sees_cuda": bool(tvm.cuda(0).exist),
+    "threads": int(tvm.get_global_func("runtime.NumThreads")()),
 }))
 """
 
@@ -66,7 +67,20 @@ def check_cpu(tvm: Mapping[str, Any], fault: str) -> list[Check]:
         *checks,
         Check("CPU", "LLVM in TVM", "ok", llvm, True),
         Check("CPU", "default target", "ok", str(tvm["target"]), True),
+        Check("CPU", "threads of TVM", "ok", describe_threads(int(tvm["threads"]), cores())),
     ]
+
+
+def describe_threads(threads: int, found: Cores) -> str:
+    """How many threads tuned kernels run on, and how to have another number.
+
+    TVM's runtime takes half of the logical processors of x86, for it expects two of them to share
+    a core; where they do not, as in many virtual machines, that leaves cores idle.
+    """
+    if threads == found.available:
+        return str(threads)
+    fix = f"TVM_NUM_THREADS={found.available}, when tuning and when running, uses all"
+    return f"{threads} of {found.available} cores; {fix}"
 
 
 def describe_cores(found: Cores) -> str:

@@ -17,6 +17,7 @@ from familyseer.doctor import _cuda as cuda
 from familyseer.doctor import _host as host
 from familyseer.doctor import _packages as packages
 from familyseer.doctor._probe import ask, ask_python
+from familyseer.machine import Cores
 
 
 def program(path: Path, text: str) -> str:
@@ -223,6 +224,12 @@ def test_a_folder_without_headers_that_the_user_names_is_a_failure(
     check = cuda._headers()
     assert check.status == "failed"
     assert f"CUDA_PATH names {tmp_path}" in check.value
+
+
+def test_idle_cores_are_named_with_the_remedy() -> None:
+    found = Cores(physical=4, logical=4, affinity=4, quota=None, available=4)
+    assert host.describe_threads(4, found) == "4"
+    assert host.describe_threads(2, found).startswith("2 of 4 cores; TVM_NUM_THREADS=4")
 
 
 def test_kernels_compile_here_without_a_gpu() -> None:

@@ -1,0 +1,149 @@
+"""``familyseer spamm tune``: the fastest kernel and blocks for a product, kept for `spamm`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from familyseer.cli import _options as options
+from familyseer.cli import _spamm_inputs as inputs
+from familyseer.cli._clock import STARTED_AT
+from familyseer.cli._spamm_bench import _DECAYS, _LARGEST, _made
+from familyseer.errors import UserError
+
+_DEFAULT_BUDGET_S = 120.0
+
+
+@click.command("tune")
+@click.argument("a", metavar="[A]", required=False, type=click.Path(path_type=Path))
+@click.argument("b", metavar="[B]", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    metavar="OUT",
+    type=click.Path(path_type=Path),
+    help="Folder for the records and the summary.",
+)
+@click.option(
+    "--decay",
+    type=click.Choice(_DECAYS),
+    help="Without A: make matrices that decay, or a convolution's.  [default: exponential]",
+)
+@click.option(
+    "--size",
+    type=click.IntRange(1, _LARGEST),
+    metavar="N",
+    help="Rows and columns of the matrices made.  [default: 2048]",
+)
+@click.option(
+    "--rate",
+    type=float,
+    metavar="X",
+    help="How fast they decay: the base, or the exponent if algebraic.  [default: 0.98, or 2]",
+)
+@click.option(
+    "--valid-ratio",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.1,
+    show_default=True,
+    metavar="R",
+    help="Share of block products kept with the default blocks.",
+)
+@inputs.block_option
+@inputs.dtype_option
+@options.target_option
+@options.budget_option()
+@click.option(
+    "--trials",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Measure at most N configurations.  [default: as many as --budget allows, which is 2m "
+    "where neither is given]",
+)
+@options.seed_option
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processes that build kernels.  [default: as many as suit this machine]",
+)
+@click.option("--resume", is_flag=True, help="Go on from what an earlier run left in OUT.")
+@click.option("--quiet", is_flag=True, help="Print nothing but warnings and errors.")
+@options.json_option
+def command(
+    a: Path | None,
+    b: Path | None,
+    out: Path,
+    decay: str | None,
+    size: int | None,
+    rate: float | None,
+    dtype: str | None,
+    budget_s: float | None,
+    trials: int | None,
+    seed: int,
+    quiet: bool,
+    as_json: bool,
+    **rest: Any,
+) -> None:
+    """Find the fastest kernel and block sizes for A times B.
+
+    A and B are files, .npy, .npz or Matrix Market, or matrices made by --decay; A alone is
+    multiplied by itself. What is found is used by spamm.matmul on this machine for products of
+    about that size, type and valid ratio. Blocks, where they are free, are compared at the error
+    bound that the default ones have. Ctrl-C ends the run as its budget would.
+    """
+    from familyseer.cli._output import native_messages_to, print_json, results_only
+    from familyseer.progress import make_observer
+    from familyseer.spamm_tasks import SpammOptions
+
+    if budget_s is None and trials is None:
+        budget_s = _DEFAULT_BUDGET_S
+    asked = SpammOptions(out=out, budget_s=budget_s, trials=trials, seed=seed, **rest)
+    with (
+        native_messages_to(out / "tuning" / "tvm.log") as stderr,
+        results_only(),
+        make_observer(quiet, as_json, stderr, started_at=STARTED_AT) as observer,
+    ):
+        observer.on_phase("loading")
+        if a is None:
+            left, right = _made(decay or _DECAYS[0], size, rate, dtype or "float32", seed)
+        elif (decay, size, rate) != (None, None, None):
+            raise UserError(f"{a}: expected no --decay, --size or --rate with files")
+        else:
+            left, right = inputs.read_operands(a, b, dtype)
+        from familyseer.spamm_tasks import tune_spamm
+
+        summary = tune_spamm(asked, left, right, started_at=STARTED_AT, observer=observer)
+    if as_json:
+        print_json(summary)
+    elif not quiet:
+        _print(out, summary)
+
+
+def _print(out: Path, summary: Mapping[str, Any]) -> None:
+    from familyseer.cli._ending import _time, _trials, _tuned
+    from familyseer.cli._output import print_pairs
+    from familyseer.units import format_latency
+
+    config = summary["config"] or {}
+    shown = ", ".join(
+        f"{name} {'x'.join(map(str, value)) if isinstance(value, list) else value}"
+        for name, value in config.items()
+    )
+    ratio = summary["valid_ratio"]
+    print_pairs(
+        [
+            ("untuned", format_latency(summary["untuned_us"])),
+            ("tuned", _tuned(summary)),
+            ("kernel", shown or "none could be measured"),
+            ("valid", "-" if ratio is None else f"{ratio:.2%}"),
+            ("trials", _trials(summary)),
+            ("time", _time(summary)),
+            ("records", str(out / "tuning")),
+            ("kept in", summary["kept_in"] or "-"),
+        ]
+    )

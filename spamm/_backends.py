@@ -17,9 +17,10 @@ It may also have
   else the operands are rounded before,
 - ``matmul``, ``plan``, ``multiply_arrays`` and ``refresh(plan, a, b)`` for arrays that lie on a
   device, with the arguments of `spamm.matmul`, `spamm.plan`, `spamm.multiply` and `Plan.refresh`
-  but `backend`.
+  but `backend`; also used for arrays of the host when the backend is asked for by its name,
+- ``require()``, for what can be missing although the module can be imported.
 
-Importing a backend whose needs are not there raises ImportError.
+Importing a backend whose needs are not there, or its ``require``, raises ImportError.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ Sizes = tuple[int, int, int]
 _MODULES = {"numpy": "spamm._reference", "cpu": "spamm.cpu", "cuda": "spamm.cuda"}
 # What "auto" tries for arrays in the host's memory, fastest first
 _AUTO = ("cpu", "numpy")
+_DEVICES = "cuda"
+# DLPack's numbers of a GPU's own memory, and of memory that it shares with the host
+_CUDA_KINDS = (2, 13)
 _NEEDS = {"numpy": "numpy", "cpu": "apache-tvm", "cuda": "pycuda and a CUDA driver"}
 
 
@@ -88,16 +92,13 @@ def load(name: str) -> Backend:
         raise ValueError(f"backend: expected one of {known}, got {name!r}")
     try:
         module: Any = importlib.import_module(_MODULES[name])
+        if hasattr(module, "require"):
+            module.require()
     except (ImportError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RuntimeError(
             f"backend: {name!r} needs {_NEEDS[name]}, which this machine lacks ({reason})"
         ) from error
-    missing = [each for each in ("multiply", "norms") if not hasattr(module, each)]
-    if missing:
-        raise RuntimeError(
-            f"backend: {name!r} needs {_NEEDS[name]}; this installation cannot run it"
-        )
     backend: Backend = module
     return backend
 
@@ -136,25 +137,47 @@ def resolve(name: str, block: Any, dtype: np.dtype[Any], shape: Sizes = (0, 0, 0
     raise RuntimeError(f"backend: none can multiply {dtype} in blocks {sizes}")
 
 
-def load_for_device(name: str) -> Any:
-    """The backend for arrays on a device, which "auto" stands for there.
+def for_devices(name: str, a: Any, b: Any, devices: Any = None) -> Any:
+    """The backend that takes the arrays as they are, or None where `resolve` has the choice.
+
+    Parameters
+    ----------
+    name
+        As the caller asked for; "auto" stands for "cuda" where the work is a device's.
+    a, b
+        The operands.
+    devices
+        Numbers of GPUs, or None where none were named.
 
     Raises
     ------
     ValueError
-        Another backend is asked for.
+        The arrays are on a device, or devices are named, and another backend is asked for.
     RuntimeError
         It needs what is not there.
     """
-    if name not in ("auto", "cuda"):
+    if not (name == _DEVICES or devices is not None or on_device(a, b)):
+        return None
+    if name not in ("auto", _DEVICES):
         load(name)
-        raise ValueError(f"backend: arrays on a device expect 'auto' or 'cuda', got {name!r}")
-    return load("cuda")
+        what = "arrays on a device expect" if devices is None else "devices expect"
+        raise ValueError(f"backend: {what} 'auto' or {_DEVICES!r}, got {name!r}")
+    return load(_DEVICES)
 
 
 def on_device(*arrays: Any) -> bool:
     """Whether any array lies on a CUDA device."""
-    return any(hasattr(each, "__cuda_array_interface__") for each in arrays)
+    return any(_on_device(each) for each in arrays)
+
+
+def _on_device(array: Any) -> bool:
+    where = getattr(array, "__dlpack_device__", None)
+    if where is not None:
+        return int(where()[0]) in _CUDA_KINDS
+    try:
+        return getattr(array, "__cuda_array_interface__", None) is not None
+    except Exception:  # libraries raise for what the protocol has no type for
+        return False
 
 
 def checked_block(block: Any) -> Sizes:

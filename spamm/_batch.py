@@ -82,6 +82,12 @@ class BatchPlan:
 
     def refresh(self, a: Any, b: Any, *, backend: str = "auto") -> BatchPlan:
         """`Plan.refresh` of every element, for operands that broadcast to the same batch."""
+        from spamm import _backends
+
+        device_backend = _backends.for_devices(backend, a, b)
+        if device_backend is not None:
+            refreshed: BatchPlan = device_backend.refresh(self, a, b)
+            return refreshed
         operands = checked_matrices(a, b, self.shape)
         if operands.batch != self.batch:
             raise ValueError(f"plan: it is for batch dimensions {self.batch}, got {operands.batch}")

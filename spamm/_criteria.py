@@ -23,9 +23,13 @@ class Criterion(NamedTuple):
             return self.value
         if self.name == "valid_ratio":
             return tau_for_valid_ratio(norms_a, norms_b, self.value)
-        # bound <= e (||C~|| - bound) is what a result will be held to, and ||C~|| is about ||C||
-        bound = norm_of_c() * self.value / (1 + self.value)
+        bound = self.bound(norm_of_c())
         return tau_for_bound(norms_a, norms_b, bound) if math.isfinite(bound) else 0.0
+
+    def bound(self, norm_of_c: float) -> float:
+        """What the error may be at most for "max_rel_error", if ||C||_F is this."""
+        # bound <= e (||C~|| - bound) is what a result will be held to, and ||C~|| is about ||C||
+        return norm_of_c * self.value / (1 + self.value)
 
 
 def checked_criterion(tau: Any, valid_ratio: Any, max_rel_error: Any) -> Criterion:

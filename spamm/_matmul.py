@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,7 @@ def matmul(
     backend: str = "auto",
     out: Any = None,
     precision: str | None = None,
+    devices: Sequence[int] | None = None,
 ) -> Any:
     """A B without the block products that are too small to matter (SpAMM, arXiv 2103.13042).
 
@@ -51,7 +53,7 @@ def matmul(
     a, b
         Arrays (..., m, k) and (..., k, n) of one type: float16, bfloat16, float32 or float64, in
         any layout; batch dimensions broadcast as `numpy.matmul` has it. Arrays on a CUDA device
-        are taken through `__cuda_array_interface__`.
+        (of PyTorch, CuPy, TVM and others) are taken by DLPack or `__cuda_array_interface__`.
     tau
         Skip a product of blocks where its Frobenius norms multiply to less; 0 skips nothing.
     valid_ratio
@@ -70,10 +72,13 @@ def matmul(
         Where to write the result (..., m, n): float32, float64 or the operands' type, any layout.
     precision
         "tf32" rounds float32 operands to 10 bits of mantissa, as tensor cores do.
+    devices
+        Numbers of the GPUs that share the work, for the backend "cuda"; None for the one that the
+        arrays are on, or the first.
 
     Returns
     -------
-    `out`, or a new array of the operands' type. Products are added up in float64 for float64 and
+    `out`, or a new array of the operands' type, on a device one of a's library. Products are added up in float64 for float64 and
     in float32 for the other types.
 
     Raises
@@ -84,8 +89,9 @@ def matmul(
     RuntimeError
         The backend needs what this machine lacks.
     """
-    if _backends.on_device(a, b):
-        return _backends.load_for_device(backend).matmul(
+    device_backend = _backends.for_devices(backend, a, b, devices)
+    if device_backend is not None:
+        return device_backend.matmul(
             a,
             b,
             tau=tau,
@@ -94,6 +100,7 @@ def matmul(
             block=block,
             out=out,
             precision=precision,
+            devices=devices,
         )
     operands = checked_operands(a, b)
     criterion = checked_criterion(tau, valid_ratio, max_rel_error)
@@ -130,8 +137,9 @@ def plan(
     -------
     A `Plan`, or a `BatchPlan` where an operand has batch dimensions.
     """
-    if _backends.on_device(a, b):
-        return _backends.load_for_device(backend).plan(
+    device_backend = _backends.for_devices(backend, a, b)
+    if device_backend is not None:
+        made: Plan | BatchPlan = device_backend.plan(
             a,
             b,
             tau=tau,
@@ -140,6 +148,7 @@ def plan(
             block=block,
             precision=precision,
         )
+        return made
     operands = checked_operands(a, b)
     criterion = checked_criterion(tau, valid_ratio, max_rel_error)
     checked_precision(precision, operands.a.dtype)
@@ -158,6 +167,7 @@ def multiply(
     backend: str = "auto",
     out: Any = None,
     precision: str | None = None,
+    devices: Sequence[int] | None = None,
 ) -> Any:
     """The products that a plan keeps, for the matrices it was made from or others of their shape.
 
@@ -167,7 +177,7 @@ def multiply(
     ----------
     plan
         Of `spamm.plan`, for the shapes of a and b.
-    a, b, backend, out, precision
+    a, b, backend, out, precision, devices
         As for `matmul`.
 
     Returns
@@ -176,9 +186,10 @@ def multiply(
     """
     if not isinstance(plan, Plan | BatchPlan):
         raise ValueError(f"plan: expected a plan of spamm.plan, got {type(plan).__name__}")
-    if _backends.on_device(a, b):
-        return _backends.load_for_device(backend).multiply_arrays(
-            plan, a, b, out=out, precision=precision
+    device_backend = _backends.for_devices(backend, a, b, devices)
+    if device_backend is not None:
+        return device_backend.multiply_arrays(
+            plan, a, b, out=out, precision=precision, devices=devices
         )
     operands = checked_matrices(a, b, plan.shape)
     batch = plan.batch if isinstance(plan, BatchPlan) else ()

@@ -17,7 +17,7 @@ from spamm._products import SkippedErrors, kept_by_lists, parts
 Sizes = tuple[int, int, int]
 
 # Lists of kept products stay in use while new ones would save no more than this
-_REUSE = 1.1
+REUSE = 1.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,8 +134,9 @@ class Plan:
         """
         from spamm import _backends
 
-        if _backends.on_device(a, b):
-            refreshed: Plan = _backends.load_for_device(backend).refresh(self, a, b)
+        device_backend = _backends.for_devices(backend, a, b)
+        if device_backend is not None:
+            refreshed: Plan = device_backend.refresh(self, a, b)
             return refreshed
         operands = checked_matrices(a, b, self.shape)
         if operands.batch:
@@ -144,12 +145,12 @@ class Plan:
         norms_a = host.norms(operands.a, bm, bk)
         norms_b = host.norms(operands.b, bk, bn)
         fresh = build_plan(norms_a, norms_b, self.shape, self.block, self.tau)
-        if self.blocks_valid > _REUSE * fresh.blocks_valid:
+        if self.blocks_valid > REUSE * fresh.blocks_valid:
             return fresh
         kept = plan_from_lists(
             norms_a, norms_b, self.shape, self.block, self.tau, self.offsets, self.ks
         )
-        if kept.error_bound > _REUSE * fresh.error_bound:
+        if kept.error_bound > REUSE * fresh.error_bound:
             return fresh
         return replace(kept, reused=True)
 

@@ -46,9 +46,11 @@ class TuneOptions:
         What the search does beyond sampling and ranking.
     precision
         ``float16`` converts a float32 model, as TVM's mixed precision does.
+    spamm
+        Let layers with near-sparse weights skip blocks of their products (CPU targets).
     max_rel_error
-        The most that such a model may be off the float32 one, relative to an output's largest
-        magnitude.
+        The most that `precision` and `spamm` together may change an output of the model, relative
+        to its largest magnitude.
     tracker, device_key
         ``HOST:PORT`` of a TVM RPC tracker and the key of its devices that measure candidates; both
         or none, None to measure on this machine.
@@ -68,6 +70,7 @@ class TuneOptions:
     warm_start_any_target: bool = False
     tactics: Tactics = field(default_factory=Tactics)
     precision: str = "float32"
+    spamm: bool = False
     max_rel_error: float = MAX_REL_ERROR
     tracker: str | None = None
     device_key: str | None = None

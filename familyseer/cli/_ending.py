@@ -44,9 +44,38 @@ def print_ending(out: Path, summary: Mapping[str, Any]) -> None:
             ("library", str(out / "model.so")),
         ]
     )
+    if summary.get("spamm"):
+        click.echo()
+        print_spamm(summary["spamm"])
     click.echo()
     click.echo(f"Run it:      familyseer run {shlex.quote(str(out))} -i in.npz -o out.npz")
     click.echo(f"Measure it:  familyseer bench {shlex.quote(str(out))}")
+
+
+def print_spamm(spamm: Mapping[str, Any]) -> None:
+    """Says which layers SpAMM took over and what that costs, or why nothing changed.
+
+    Parameters
+    ----------
+    spamm
+        What ``summary.json`` holds under that name.
+    """
+    layers = spamm.get("layers") or []
+    if not layers:
+        click.echo(f"SpAMM changed nothing: {spamm.get('note')}")
+        return
+    error = spamm.get("max_rel_error")
+    click.echo(
+        f"SpAMM took over {format_count(len(layers), 'layer')}; the model is off by {error:.2g} "
+        f"of the dense one, {spamm.get('allowed'):.2g} allowed"
+    )
+    for layer in layers:
+        _, m, k, n = layer["shape"]
+        ratio = layer.get("valid_ratio", layer["stored_ratio"])
+        click.echo(
+            f"  {layer['name']}  {layer['op']} {m} x {k} x {n}  valid ratio {ratio:.3f}  "
+            f"tau {layer['tau']:.3g}"
+        )
 
 
 def print_warnings(summary: Mapping[str, Any], stream: TextIO) -> None:

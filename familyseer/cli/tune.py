@@ -66,12 +66,19 @@ _DEFAULT_BUDGET_S = 600.0
 )
 @options.precision_option
 @click.option(
+    "--spamm",
+    is_flag=True,
+    help="Skip blocks of products that matter little, in layers with near-sparse weights, within "
+    "--max-rel-error.",
+)
+@click.option(
     "--max-rel-error",
     type=click.FloatRange(min=0, min_open=True),
     metavar="E",
     default=MAX_REL_ERROR,
     show_default=True,
-    help="The most that --precision may change an output, relative to its largest magnitude.",
+    help="The most that --precision and --spamm together may change an output, relative to its "
+    "largest magnitude.",
 )
 @options.tracker_option
 @options.device_key_option

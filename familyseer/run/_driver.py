@@ -89,6 +89,7 @@ class _Run:
         self.stack = stack
         self.covered_at_s: float | None = None
         self.phase = ""
+        self.spamm: Any = None
 
     def tune(self) -> dict[str, Any]:
         self._enter("loading")
@@ -97,6 +98,8 @@ class _Run:
         self._enter("untuned")
         with self.clock.phase("untuned"):
             self._measure_untuned()
+        if self.options.spamm:
+            self._use_spamm()
         self._announce()
         stopped_by = self._search()
         try:
@@ -126,9 +129,7 @@ class _Run:
             self.observer.on_phase(phase)
 
     def _load(self) -> None:
-        from familyseer.families import families_json, form_families
         from familyseer.models import load_model
-        from familyseer.subgraphs import extract_subgraphs, fuse
         from familyseer.target import resolve_target
 
         options = self.options
@@ -144,7 +145,14 @@ class _Run:
         identity = Identity(self.model.name, self.model.digest, str(self.target))
         self.folder = RunFolder(options.out, identity, resume=options.resume)
         self._deduct(self.folder.used.unfinished_s)
-        self.fused = fuse(self.model.mod, self.target)
+        self._cut(self.model.mod)
+
+    def _cut(self, mod: Any) -> None:
+        from familyseer.families import families_json, form_families
+        from familyseer.subgraphs import extract_subgraphs, fuse
+
+        options = self.options
+        self.fused = fuse(mod, self.target)
         self.subgraphs = extract_subgraphs(self.fused, self.target)
         self.families = form_families(self.subgraphs, options.families)
         save_json(
@@ -214,6 +222,16 @@ class _Run:
         self.precision = check_precision(
             self.model, self.reference, self.pool, self.clock, self.options.max_rel_error
         )
+
+    def _use_spamm(self) -> None:
+        from familyseer.run._spamm import use_spamm
+
+        self._enter("spamm")
+        tools = self.target, self.reference, self.pool, self.clock
+        with self.clock.phase("spamm"):
+            self.spamm = use_spamm(self.options, self.model, *tools, self.precision)
+            if self.spamm.mod is not None:
+                self._cut(self.spamm.mod)
 
     def _announce(self) -> None:
         from familyseer.target import describe_target
@@ -338,6 +356,9 @@ class _Run:
             )
             remove_manifest(self.options.out)
             end = finisher.finish(self.subgraphs, self.database, self.options.out / "model.so")
+            if self.spamm is not None:
+                tools = self.reference, self.pool, self.clock
+                self.spamm.judge(end, self.options.out / "model.so", *tools)
             self.folder.save_models(self.cost_model)
             self.folder.save_checked(self.checker.found_right())
         return end
@@ -364,6 +385,7 @@ class _Run:
             fleet=report_fleet(self.runner, self.options),
             gpus=report_gpus(self.runner),
             precision=self.precision,
+            spamm=self.spamm.report if self.spamm else None,
         )
         save_json(self.options.out / "summary.json", summary)
         write_manifest(

@@ -111,6 +111,7 @@ _PLAIN: dict[str, tuple[type, ...]] = {
     "precision": (str,),
     "max_rel_error": (int, float),
     "resume": (bool,),
+    "spamm": (bool,),
     "warm_start_any_target": (bool,),
     "tracker": (str, type(None)),
     "device_key": (str, type(None)),

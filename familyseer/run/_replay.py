@@ -171,6 +171,7 @@ def _search_again(
     from familyseer.run._history import read_rows
     from familyseer.run._restore import open_database
     from familyseer.run._session import Earlier, make_rounds
+    from familyseer.run._spamm import rewritten
     from familyseer.run._warm_start import WarmStart
     from familyseer.search import BudgetLoop
     from familyseer.subgraphs import extract_subgraphs, fuse
@@ -187,7 +188,8 @@ def _search_again(
         seed=options.seed,
         precision=options.precision,
     )
-    subgraphs = extract_subgraphs(fuse(model.mod, target), target)
+    mod = rewritten(out, model.mod, target) if options.spamm else model.mod
+    subgraphs = extract_subgraphs(fuse(mod, target), target)
     warm_start = None
     if options.warm_start:
         warm_start = WarmStart(

@@ -64,6 +64,7 @@ def summarise(
     fleet: dict[str, Any] | None,
     gpus: list[dict[str, Any]] | None,
     precision: dict[str, Any] | None,
+    spamm: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """The contents of summary.json; times in the units that their names end with."""
     untuned_us = None if end.untuned_s is None else end.untuned_s * 1e6
@@ -107,6 +108,7 @@ def summarise(
         "fleet": fleet,
         "gpus": gpus,
         "precision": precision,
+        "spamm": spamm,
         "phases_s": {name: round(spent, 3) for name, spent in clock.phases.items()},
         "inputs": [{**asdict(spec), "shape": list(spec.shape)} for spec in model.inputs],
         "outputs": output_specs(model, outputs),

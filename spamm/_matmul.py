@@ -78,8 +78,8 @@ def matmul(
 
     Returns
     -------
-    `out`, or a new array of the operands' type, on a device one of a's library. Products are added up in float64 for float64 and
-    in float32 for the other types.
+    `out`, or a new array of the operands' type, on a device one of a's library. Products are added
+    up in float64 for float64 and in float32 for the other types.
 
     Raises
     ------

@@ -69,9 +69,14 @@ class View(NamedTuple):
 
     @property
     def span(self) -> Span:
-        """As a kernel's argument; only for arrays whose strides are not negative."""
+        """As a kernel's argument, from the lowest address."""
         begin, end = self.extent
         return Span(begin, end - begin, self.itemsize, self.owner)
+
+    @property
+    def first(self) -> int:
+        """Elements from the lowest address to the first of the array."""
+        return (self.address - self.extent[0]) // self.itemsize
 
     @property
     def is_row_major(self) -> bool:

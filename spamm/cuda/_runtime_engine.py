@@ -112,18 +112,8 @@ def new_matrix(device: Device, shape: tuple[int, ...], dtype: str, *, padded: bo
 def copy(source: View, target: View) -> None:
     """Copy a matrix to another of the same shape on the same device, converting its elements."""
     if 0 not in source.shape:
-        text = copy_source(source.dtype, target.dtype)
-        start(source.device, text, copy_launch(source, target), _arguments(source, target))
-
-
-def _arguments(source: View, target: View) -> Spans:
-    # a launch takes the first element's address, which negative strides leave in the middle
-    spans = {}
-    for name, each in (("from", source), ("to", target)):
-        spans[name] = Span(
-            each.address, each.extent[1] - each.address or each.itemsize, each.itemsize, each.owner
-        )
-    return spans
+        text, launch = copy_source(source.dtype, target.dtype), copy_launch(source, target)
+        start(source.device, text, launch, {"from": source.span, "to": target.span})
 
 
 def row_major(matrix: View) -> View:

@@ -34,12 +34,13 @@ _SIDE = 32
 _THREADS = (_SIDE, 8, 1)
 _PROBE_WARPS = 8
 
-# Lanes walk whichever step of each matrix is the shorter one, on either side of a tile
+# `first` elements, which negative steps leave behind others, count from the lowest address. Lanes
+# walk whichever step of each matrix is the shorter one, on either side of a tile
 _COPY = """\
 constexpr int SIDE = 32;
 extern "C" __global__ void __launch_bounds__(256) spamm_copy(
-    const Source* from, long long from_row, long long from_col, Target* to, long long to_row,
-    long long to_col, int rows, int cols) {
+    const Source* from, long long from_first, long long from_row, long long from_col, Target* to,
+    long long to_first, long long to_row, long long to_col, int rows, int cols) {
   __shared__ Target tile[SIDE][SIDE + 1];
   const int across = (cols + SIDE - 1) / SIDE;
   const int row0 = (int)(blockIdx.x / across) * SIDE, col0 = (int)(blockIdx.x % across) * SIDE;
@@ -48,14 +49,14 @@ extern "C" __global__ void __launch_bounds__(256) spamm_copy(
   for (int y = threadIdx.y; y < SIDE; y += 8) {
     const int i = down_first ? (int)threadIdx.x : y, j = down_first ? y : (int)threadIdx.x;
     if (row0 + i < rows && col0 + j < cols)
-      tile[i][j] = converted(from[(row0 + i) * from_row + (col0 + j) * from_col]);
+      tile[i][j] = converted(from[from_first + (row0 + i) * from_row + (col0 + j) * from_col]);
   }
   __syncthreads();
   const bool down_last = to_row * to_row < to_col * to_col;
   for (int y = threadIdx.y; y < SIDE; y += 8) {
     const int i = down_last ? (int)threadIdx.x : y, j = down_last ? y : (int)threadIdx.x;
     if (row0 + i < rows && col0 + j < cols)
-      to[(row0 + i) * to_row + (col0 + j) * to_col] = tile[i][j];
+      to[to_first + (row0 + i) * to_row + (col0 + j) * to_col] = tile[i][j];
   }
 }
 """
@@ -108,9 +109,9 @@ def copy_launch(source: View, target: View) -> Launch:
     tiles = -(-rows // _SIDE) * -(-cols // _SIDE)
     args = (
         "from",
-        *(np.int64(step) for step in source.strides),
+        *(np.int64(value) for value in (source.first, *source.strides)),
         "to",
-        *(np.int64(step) for step in target.strides),
+        *(np.int64(value) for value in (target.first, *target.strides)),
         np.int32(rows),
         np.int32(cols),
     )

@@ -114,12 +114,12 @@ class EmulatedDevice:
             launch.kernel,
             launch.grid,
             launch.block,
-            [
-                self.at(each.address, each.nbytes, each.itemsize) if isinstance(each, Span) else each
-                for each in args
-            ],
+            [self._bound(each) for each in args],
             shared_bytes=launch.shared_bytes,
         )
+
+    def _bound(self, arg: Argument) -> Any:
+        return self.at(arg.address, arg.nbytes, arg.itemsize) if isinstance(arg, Span) else arg
 
     def resident(self, source: str, kernel: str, threads: int, shared_bytes: int) -> int:
         return self.multiprocessors
@@ -144,8 +144,6 @@ class EmulatedDevice:
     def launched(self, kernel: str) -> int:
         """How many times a kernel was."""
         return self.log.count(("launch", kernel))
-
-
 
 
 class Foreign:

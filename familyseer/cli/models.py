@@ -19,14 +19,16 @@ if TYPE_CHECKING:
     nargs=2,
     type=(str, click.Path(path_type=Path)),
     metavar="NAME FILE.onnx",
-    help="Write one of them as an ONNX file instead of listing them.",
+    help="Write one of them as an ONNX file instead of listing them; the weights of a huge one go "
+    "to FILE.onnx.data.",
 )
 @options.seed_option
 @options.json_option
 def command(save: tuple[str, Path] | None, seed: int, as_json: bool) -> None:
     """List the networks that `tune` knows by name.
 
-    They are built in code with random weights, which --seed draws.
+    They are built in code with random weights, which --seed draws. The huge ones take their weights
+    as inputs, so that looking at them does not allocate any.
     """
     from familyseer.cli._output import print_json, print_pairs, results_only
     from familyseer.models import zoo
@@ -62,10 +64,13 @@ def _print_cards(cards: list[ModelCard]) -> None:
 
 
 def _card_json(card: ModelCard) -> dict[str, Any]:
+    from familyseer.models import zoo
+
     inputs = [{"name": i.name, "shape": i.shape, "dtype": i.dtype} for i in card.inputs]
     return {
         "name": card.name,
         "description": card.description,
         "parameters": card.parameters,
         "inputs": inputs,
+        "weights": "inputs" if zoo.is_huge(card.name) else "constants",
     }

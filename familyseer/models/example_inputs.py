@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from familyseer.errors import UserError
+from familyseer.machine import memory_bytes
 
 if TYPE_CHECKING:
     import numpy as np
 
     from familyseer.models.specs import InputSpec
 
+# inputs that take less need no look at what is free
+_SMALL_BYTES = 1 << 28
+
 
 def example_inputs(inputs: Sequence[InputSpec], seed: int = 0) -> dict[str, np.ndarray[Any, Any]]:
     """Random arrays by input name, fit to run a model with and compare two builds of it.
 
-    Floats are N(0, 1); integers that index something are spread over the axis that they index;
-    other integers and booleans are 0 or 1, and all 1 in a mask: a row masked out altogether makes
-    its softmax NaN. Every input has a generator of its own, so that its values do not depend on
+    Floats are N(0, 1), weights normal with the moments that they name; integers that index
+    something are spread over the axis that they index; other integers and booleans are 0 or 1, and
+    all 1 in a mask: a row masked out altogether makes its softmax NaN. Every input has a generator of its own, so that its values do not depend on
     which inputs come before it.
 
     Args:
         inputs: shapes in elements.
         seed: 0 or more.
+
+    Raises:
+        UserError: they need more memory than there is.
     """
     import numpy as np
 
+    _check_memory(inputs)
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     for position, spec in enumerate(inputs):
         rng = np.random.default_rng((seed, position))
@@ -34,8 +45,29 @@ def example_inputs(inputs: Sequence[InputSpec], seed: int = 0) -> dict[str, np.n
             low, high = (1, 2) if is_mask else (0, _upper(spec, dtype))
             arrays[spec.name] = rng.integers(low, high, spec.shape).astype(dtype)
         else:
-            arrays[spec.name] = rng.standard_normal(spec.shape).astype(dtype)
+            values = rng.standard_normal(spec.shape)
+            if spec.weight is not None:
+                mean, deviation = spec.weight
+                values *= deviation
+                values += mean
+            arrays[spec.name] = values.astype(dtype)
     return arrays
+
+
+def _check_memory(inputs: Sequence[InputSpec]) -> None:
+    import psutil
+
+    needed = sum(math.prod(spec.shape) * _numpy_dtype(spec.dtype).itemsize for spec in inputs)
+    if needed < _SMALL_BYTES:
+        return
+    available = min(int(psutil.virtual_memory().available), memory_bytes())
+    if needed > available:
+        count = sum(spec.weight is not None for spec in inputs)
+        weights = f", {count} weights among them," if count else ""
+        raise UserError(
+            f"the model's inputs{weights} take {needed / 1e9:.1f} GB of memory for each copy; "
+            f"expected no more than the {available / 1e9:.1f} GB that are free"
+        )
 
 
 def _upper(spec: InputSpec, dtype: np.dtype[Any]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,9 @@ def load_model(
 ) -> LoadedModel:
     """Load an ``.onnx`` file, a ``.pt2`` file, or a network of the zoo by name.
 
-    A zoo name wins over a file of the same name without a suffix.
+    A zoo name wins over a file of the same name without a suffix. The weights of a huge network of
+    the zoo are not allocated: its module takes them as inputs, for which `example_inputs` draws
+    values.
 
     Args:
         spec: path or name.
@@ -54,10 +57,12 @@ def _load(spec: str, input_shapes: Mapping[str, tuple[int, ...]] | None, seed: i
         return _load_onnx(model, digest, spec, path.stem, input_shapes)
     if path.suffix == ".pt2":
         return _load_torch(path, spec, input_shapes)
-    if spec in zoo.names():
+    if zoo.has(spec):
+        if zoo.is_huge(spec):
+            return _load_huge(spec, input_shapes, seed)
         model = zoo.build(spec, seed)
         digest = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
-        return _load_onnx(model, digest, spec, spec, input_shapes)
+        return _load_onnx(model, digest, spec, zoo.describe(spec).name, input_shapes)
     raise UserError(_unknown(spec, path))
 
 
@@ -79,6 +84,28 @@ def _load_onnx(
     name: str,
     input_shapes: Mapping[str, tuple[int, ...]] | None,
 ) -> LoadedModel:
+    mod, inputs = _import_onnx(model, spec, input_shapes)
+    return _finish(mod, inputs, content, spec, name, model)
+
+
+def _load_huge(
+    spec: str, input_shapes: Mapping[str, tuple[int, ...]] | None, seed: int
+) -> LoadedModel:
+    from familyseer.models._relax import prepare_for_inference
+    from familyseer.models._weight_inputs import lift_weights
+
+    model, weights = zoo.outline(spec)
+    outline = model.SerializeToString(deterministic=True)
+    mod, inputs = _import_onnx(model, spec, input_shapes)
+    own = inputs[: len(inputs) - len(weights)]
+    mod, weights = lift_weights(prepare_for_inference(mod), own, weights)
+    content = hashlib.sha256(outline + f" {seed}".encode()).hexdigest()
+    return _finish(mod, [*own, *weights], content, spec, zoo.describe(spec).name, None)
+
+
+def _import_onnx(
+    model: onnx.ModelProto, spec: str, input_shapes: Mapping[str, tuple[int, ...]] | None
+) -> tuple[Any, list[InputSpec]]:
     from familyseer.models._from_onnx import import_onnx
     from familyseer.models._onnx_graph import bind_inputs, declared_inputs
     from familyseer.models.input_shapes import bind_shapes
@@ -88,7 +115,7 @@ def _load_onnx(
     shapes = bind_shapes(spec, dims, input_shapes)
     bind_inputs(model, shapes)
     inputs = [InputSpec(key, shapes[key], dtype) for key, (_, dtype) in declared.items()]
-    return _finish(import_onnx(model, spec), inputs, content, spec, name, model)
+    return import_onnx(model, spec), inputs
 
 
 def _load_torch(
@@ -116,7 +143,7 @@ def _finish(
 
     mod = prepare_for_inference(mod)
     bounded = tuple(
-        InputSpec(one.name, one.shape, one.dtype, bound if "int" in one.dtype else None)
+        replace(one, index_bound=bound if "int" in one.dtype else None)
         for one, bound in zip(inputs, index_bounds(mod), strict=True)
     )
     return LoadedModel(name, spec, _digest(content, inputs), mod, bounded, model)

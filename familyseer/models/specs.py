@@ -20,12 +20,15 @@ class InputSpec:
         dtype: NumPy's name of the element type (``float32``, ``int64``, ``bool``, ...).
         index_bound: for an integer input that ends up as an index (token ids), the exclusive upper
             bound of its values, the smallest axis it indexes; None where nothing is indexed.
+        weight: for a weight that the module takes instead of holding it, (mean, standard deviation)
+            of the values that are drawn for it; None for an input of the model itself.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     index_bound: int | None = None
+    weight: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,12 @@ class LoadedModel:
         digest: SHA-256 (hex) of the model's bytes and its bound input shapes; equal digests mean
             the same network with the same weights and shapes.
         mod: a ``tvm.IRModule`` whose only Relax function, ``main``, takes exactly ``inputs``;
-            weights are constants in it and training-only operators are gone.
-        inputs: in the order of ``main``'s parameters.
+            training-only operators are gone. Weights are constants in it, but for the huge
+            networks of the zoo.
+        inputs: in the order of ``main``'s parameters; a huge network's weights are the last ones.
         onnx: the model as read, input shapes bound, before any clean-up, for cross-checks against
-            another runtime; None for a model that did not come from ONNX.
+            another runtime; None for a model that did not come from ONNX, or whose weights are not
+            in it.
         precision: what `mod` was converted to; ``float32`` for a model as it came.
         exact: `mod` before that conversion; None where there was none.
     """

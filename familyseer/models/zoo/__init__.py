@@ -10,20 +10,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from familyseer.errors import UserError
-from familyseer.models.specs import ModelCard
-from familyseer.models.zoo._registry import NETWORKS, Network
+from familyseer.models.specs import InputSpec, ModelCard
+from familyseer.models.zoo._registry import ALIASES, NETWORKS, Network
 
 if TYPE_CHECKING:
     import os
 
     import onnx
 
-__all__ = ["build", "close_matches", "describe", "names", "save"]
+    from familyseer.models.zoo._weights import WeightSource
+
+__all__ = ["build", "close_matches", "describe", "has", "is_huge", "names", "outline", "save"]
 
 
 def names() -> list[str]:
     """Every network's name, in the order in which they are shown."""
     return list(NETWORKS)
+
+
+def has(name: str) -> bool:
+    """Whether there is a network of that name, or with it as another name."""
+    return name in NETWORKS or name in ALIASES
+
+
+def is_huge(name: str) -> bool:
+    """Whether a network is imported by its `outline`, with weights that are inputs of the module.
+
+    Raises:
+        UserError: there is no such network; close names are suggested.
+    """
+    return _network(name).is_huge
 
 
 def describe(name: str) -> ModelCard:
@@ -38,34 +54,60 @@ def describe(name: str) -> ModelCard:
 def build(name: str, seed: int = 0) -> onnx.ModelProto:
     """A network with weights drawn from ``seed``: the same name and seed give the same bytes.
 
+    All its weights are in memory, 4 bytes a parameter; those of a huge one exceed the 2 GB that
+    a serialised ONNX model may have.
+
     Raises:
         UserError: there is no such network, or the seed is negative.
     """
-    network = _network(name)
-    if seed < 0:
-        raise UserError(f"seed {seed}: expected a number of 0 or more")
-    from familyseer.models.zoo._graph import GraphBuilder
     from familyseer.models.zoo._weights import SeededWeights
 
-    builder = GraphBuilder(name, SeededWeights(seed))
-    network.draw(builder, *[builder.input(spec) for spec in network.card.inputs])
-    return builder.model()
+    return _draw(_network(name), SeededWeights(_checked(seed)))
+
+
+def outline(name: str) -> tuple[onnx.ModelProto, list[InputSpec]]:
+    """A network whose weights are inputs of its graph, behind those that it has, and these weights.
+
+    Nothing of the weights' size is allocated, and no seed is needed.
+
+    Raises:
+        UserError: there is no such network.
+    """
+    from familyseer.models.zoo._outline import without_weights
+    from familyseer.models.zoo._weights import WeightShapes
+
+    shapes = WeightShapes()
+    model = _draw(_network(name), shapes)
+    return model, without_weights(model, shapes.found)
 
 
 def save(name: str, path: str | os.PathLike[str], seed: int = 0) -> None:
     """Write a network to an ``.onnx`` file.
 
+    The weights of a huge one go to a file beside it, ``FILE.onnx.data``; of them, no more than one
+    is in memory at a time.
+
     Raises:
         UserError: there is no such network, or the file cannot be written.
     """
+    from familyseer.models.zoo._weights import FiledWeights
+
     target = Path(path)
     if target.suffix != ".onnx":
         raise UserError(f"{target}: expected a file name that ends in .onnx")
-    model = build(name, seed)
+    network = _network(name)
+    written = target
     try:
+        if network.is_huge:
+            written = target.with_name(f"{target.name}.data")
+            with written.open("wb") as file:
+                model = _draw(network, FiledWeights(_checked(seed), file, written.name))
+            written = target
+        else:
+            model = build(name, seed)
         target.write_bytes(model.SerializeToString(deterministic=True))
     except OSError as error:
-        raise UserError(f"{target}: cannot be written: {error.strerror}") from error
+        raise UserError(f"{written}: cannot be written: {error.strerror}") from error
 
 
 def close_matches(name: str) -> list[str]:
@@ -73,8 +115,23 @@ def close_matches(name: str) -> list[str]:
     return difflib.get_close_matches(name.lower(), NETWORKS, n=3, cutoff=0.5)
 
 
+def _draw(network: Network, weights: WeightSource) -> onnx.ModelProto:
+    from familyseer.models.zoo._graph import GraphBuilder
+
+    builder = GraphBuilder(network.card.name, weights)
+    network.draw(builder, *[builder.input(spec) for spec in network.card.inputs])
+    return builder.model()
+
+
+def _checked(seed: int) -> int:
+    if seed < 0:
+        raise UserError(f"seed {seed}: expected a number of 0 or more")
+    return seed
+
+
 def _network(name: str) -> Network:
-    if name not in NETWORKS:
+    proper = ALIASES.get(name, name)
+    if proper not in NETWORKS:
         hint = close_matches(name) or names()
         raise UserError(f"{name}: no such model; did you mean {', '.join(hint)}?")
-    return NETWORKS[name]
+    return NETWORKS[proper]

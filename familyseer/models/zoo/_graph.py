@@ -119,11 +119,12 @@ class GraphBuilder:
         padding: int = 0,
         groups: int = 1,
         bias: bool = True,
+        gain: float = _RELU_GAIN,
     ) -> str:
         """Square convolution over N x C x H x W, scaled for a ReLU behind it."""
         fan_in = channels_in // groups * kernel * kernel
         shape = (channels_out, channels_in // groups, kernel, kernel)
-        inputs = [x, self.weight("conv_weight", shape, Normal(_RELU_GAIN / math.sqrt(fan_in)))]
+        inputs = [x, self.weight("conv_weight", shape, Normal(gain / math.sqrt(fan_in)))]
         if bias:
             inputs.append(self.weight("conv_bias", (channels_out,), Normal(0.05)))
         return self.op(

@@ -17,18 +17,28 @@ _MASKED = -10000.0
 
 @dataclass(frozen=True)
 class Gpt2Config:
-    """Sizes of a decoder; ``sequence`` is the length it is drawn for, in tokens."""
+    """Sizes of a decoder; ``sequence`` is the length it is drawn for, in tokens, and ``positions``
+    the longest that it has embeddings for (None: no longer than ``sequence``)."""
 
     layers: int
     hidden: int
     heads: int
     sequence: int
     vocabulary: int
+    positions: int | None = None
 
 
 def gpt2_small(g: GraphBuilder, ids: str) -> None:
     """A small decoder with a small vocabulary; no published network has these sizes."""
     gpt2(g, ids, Gpt2Config(layers=4, hidden=256, heads=4, sequence=64, vocabulary=4096))
+
+
+def gpt2_published(g: GraphBuilder, ids: str) -> None:
+    """The smallest of the published four, a prompt of 128 tokens."""
+    config = Gpt2Config(
+        layers=12, hidden=768, heads=12, sequence=128, vocabulary=50257, positions=1024
+    )
+    gpt2(g, ids, config)
 
 
 def gpt2(g: GraphBuilder, ids: str, config: Gpt2Config) -> None:
@@ -38,7 +48,7 @@ def gpt2(g: GraphBuilder, ids: str, config: Gpt2Config) -> None:
     # as a head, the table must not enlarge what it is multiplied with
     std = 1 / math.sqrt(hidden)
     table = g.learned("token_embedding", (config.vocabulary, hidden), std=std)
-    positions = g.learned("position_embedding", (config.sequence, hidden), std=std)
+    positions = _positions(g, config, std)
     x = g.add(g.op("Gather", table, ids, axis=0), positions)
     bias = _causal_bias(g, config.sequence)
     for _ in range(config.layers):
@@ -50,6 +60,15 @@ def gpt2(g: GraphBuilder, ids: str, config: Gpt2Config) -> None:
     x = g.layer_norm(x, hidden, epsilon=_EPSILON)
     logits = g.op("MatMul", x, g.op("Transpose", table, perm=[1, 0]))
     g.output("logits", logits, (1, config.sequence, config.vocabulary))
+
+
+def _positions(g: GraphBuilder, config: Gpt2Config, std: float) -> str:
+    """sequence x hidden, the first rows of the table."""
+    rows = config.positions or config.sequence
+    table = g.learned("position_embedding", (rows, config.hidden), std=std)
+    if rows == config.sequence:
+        return table
+    return g.op("Slice", table, *map(g.constant, ([0], [config.sequence], [0])))
 
 
 def _causal_bias(g: GraphBuilder, sequence: int) -> str:

@@ -29,6 +29,11 @@ def vit_tiny(g: GraphBuilder, image: str) -> None:
     vit(g, image, VitConfig(layers=12, hidden=192, heads=3, intermediate=768))
 
 
+def vit_huge(g: GraphBuilder, image: str) -> None:
+    """1 x 3 x 224 x 224 to 1 x 1000, the size named ViT-H/14 in the paper's table 1."""
+    vit(g, image, VitConfig(layers=32, hidden=1280, heads=16, intermediate=5120, patch=14))
+
+
 def vit(g: GraphBuilder, image: str, config: VitConfig) -> None:
     """1 x 3 x image x image to 1 x 1000, read off the class token of pre-norm encoder layers."""
     hidden = config.hidden

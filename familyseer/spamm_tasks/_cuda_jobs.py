@@ -6,7 +6,6 @@ import functools
 import json
 import time
 from collections.abc import Callable, Mapping
-from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,13 @@ import numpy as np
 
 from familyseer.measure._jobs import Refused
 from familyseer.measure._timing import MOST_SETS, RunPlan
-from familyseer.spamm_tasks._jobs import check_product, read_operands, write_candidate
+from familyseer.spamm_tasks._jobs import check_product, read_operands, time_product, write_candidate
 
 _REGISTERS = 65536
 # registers are given to a warp in units of so many a thread
 _REGISTER_UNIT = 8
+# candidates that this process has found right
+_CHECKED: set[str] = set()
 
 
 def describe_gpu() -> tuple[str, str]:
@@ -92,9 +93,11 @@ def run_on_cuda(path: str, _kernels: str, plan: RunPlan) -> list[float]:
     device: Any = devices()[0]
     sets = _operand_sets(device, operands, plan.working_set_bytes)
     product = product_on(device, config, tau)
-    bound = product(*sets[0])()
-    check_product(_fetch(device, sets[0][2]), bound, *_reference(device, operands))
-    return time_config(device, product, sets, plan)
+    if path not in _CHECKED:
+        plan_of = product(*sets[0])
+        check_product(_fetch(device, sets[0][2]), plan_of(), *read_operands(operands))
+        _CHECKED.add(path)
+    return time_product(product, sets, plan, device.synchronize)
 
 
 def duel_on_cuda(paths: Mapping[str, str], _kernels: str, rounds: int) -> dict[str, list[float]]:
@@ -113,15 +116,15 @@ def duel_on_cuda(paths: Mapping[str, str], _kernels: str, rounds: int) -> dict[s
 
 def product_on(
     device: Any, config: Any, tau: float
-) -> Callable[[Any, Any, Any], Callable[[], float]]:
+) -> Callable[[Any, Any, Any], Callable[[], Any]]:
     """What multiplies on a `spamm.cuda._device.Device` by a configuration, planning included.
 
     The result takes three `spamm.cuda._interop.View`; C is overwritten in the stream's order. It
-    gives what waits for the bound on the error.
+    gives what waits for the plan.
     """
     from spamm._plan import grid
     from spamm.cuda import _runtime_engine as engine
-    from spamm.cuda._device import LOCK, fetch_array
+    from spamm.cuda._device import LOCK
 
     least = engine.tau_span(device, tau)
 
@@ -132,38 +135,9 @@ def product_on(
             tiling = engine.tiling_of(config, shape)
             lists = engine.make_lists(device, grid(shape, config.block), tiling, *norms, least)
             engine.multiply(a, b, c, lists, config)
-        bound: Any = lists.error_bound
-        return lambda: float(fetch_array(device, bound, np.float64)()[0])
+        return lambda: engine.host_plan(device, lists, shape, config.block, *norms, least)
 
     return product
-
-
-def time_config(
-    device: Any, product: Callable[..., Any], sets: list[Any], plan: RunPlan
-) -> list[float]:
-    """Seconds a product, one figure a repeat, the host ahead of the device and waiting at the end.
-
-    Parameters
-    ----------
-    product
-        As `product_on` gives it.
-    sets
-        Operands, which take turns.
-    """
-    turns = cycle(sets)
-
-    def timed(runs: int) -> float:
-        device.synchronize()
-        began = time.perf_counter()
-        for each in islice(turns, runs):
-            product(*each)
-        device.synchronize()
-        return (time.perf_counter() - began) / runs
-
-    first = min(timed(1), timed(1))
-    if plan.hopeless(first):
-        return [first]
-    return [timed(plan.runs(first)) for _ in range(plan.repeats)]
 
 
 def _candidate(path: str) -> tuple[Any, float, str]:
@@ -192,20 +166,6 @@ def _upload(device: Any, a: Any, b: Any) -> list[Any]:
         device.upload(view.address, np.ascontiguousarray(matrix))
         made.append(view)
     return [*made, new_matrix(device, (len(a), b.shape[1]), a.dtype.name)]
-
-
-@functools.lru_cache(maxsize=1)
-def _reference(device: Any, folder: str) -> tuple[Any, float]:
-    """The product in full, by the configuration that is used without tuning, and its norm."""
-    from spamm.cuda._runtime_engine import new_matrix
-    from spamm.cuda._space import default
-
-    a, b = read_operands(folder)
-    left, right, _ = _upload(device, a, b)
-    c = new_matrix(device, (len(a), b.shape[1]), "float32")
-    product_on(device, default(a.dtype.name, device.arch), 0.0)(left, right, c)
-    out = _fetch(device, c)
-    return out, float(np.linalg.norm(out))
 
 
 def _fetch(device: Any, matrix: Any) -> Any:

@@ -28,9 +28,9 @@ from familyseer.spamm_tasks._workload import config_of
 # reading the operands and the product in full, by which candidates are checked, are part of a run
 _RUN_LIMIT_S = 120.0
 _DUEL_LIMIT_S = 300.0
-# a product takes milliseconds and all cores, so it is disturbed by whatever else runs: more of them
-# are timed than of a subgraph, whose kernels are many times shorter
-_REPEATS, _REPEAT_MS = 5, 20.0
+# a product takes milliseconds and all cores, so it is disturbed by whatever else runs: they are
+# timed for longer than subgraphs, whose kernels are many times shorter
+_REPEATS, _REPEAT_MS = 3, 40.0
 
 
 class ConfigBuilder:
@@ -117,7 +117,15 @@ class ConfigRunner:
         self, path: str, _device_type: str, _args_info: Any, cutoff_s: float | None = None
     ) -> Future[Any]:
         """Starts one run; see `finish`."""
-        plan = replace(self._warm.plan, cutoff_s=cutoff_s)
+        return self._submit(path, replace(self._warm.plan, cutoff_s=cutoff_s))
+
+    def start_again(
+        self, path: str, _device_type: str, _args_info: Any, _cutoff_s: float | None = None
+    ) -> Future[Any]:
+        """Starts a shorter run, for candidates that are timed several times in turns."""
+        return self._submit(path, replace(self._warm.plan, repeats=1))
+
+    def _submit(self, path: str, plan: RunPlan) -> Future[Any]:
         return self._warm.pool.submit(
             self._kind.run_job, path, self._kernels, plan, timeout_s=self._warm.timeout_s
         )

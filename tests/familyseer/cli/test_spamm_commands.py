@@ -40,11 +40,11 @@ def test_the_group_shows_its_commands() -> None:
     result = run()
     assert result.exit_code == 0
     listed = result.stdout.partition("Commands:")[2].splitlines()
-    assert [line.split()[0] for line in listed if line] == ["bench", "info"]
+    assert [line.split()[0] for line in listed if line] == ["bench", "info", "tune"]
     assert not any("..." in line for line in listed)
 
 
-@pytest.mark.parametrize("name", ["info", "bench"])
+@pytest.mark.parametrize("name", ["info", "bench", "tune"])
 def test_help_names_json(name: str) -> None:
     assert "--json" in run(name, "--help").stdout
 

@@ -128,7 +128,7 @@ def product_on(
 
     least = engine.tau_span(device, tau)
 
-    def product(a: Any, b: Any, c: Any) -> Callable[[], float]:
+    def product(a: Any, b: Any, c: Any) -> Callable[[], Any]:
         shape, (bm, bk, bn) = (*a.shape, b.shape[1]), config.block
         with LOCK, device.current():
             norms = engine.norms(a, bm, bk), engine.norms(b, bk, bn)

@@ -15,6 +15,7 @@ _COMMANDS = (
     "export",
     "replay",
     "compare",
+    "report",
     "spamm",
     "doctor",
 )

@@ -109,10 +109,19 @@ class _Run:
             if self.journal.failed is not None:
                 raise self._cannot_write() from self.journal.failed
             raise
+        if self.journal.failed is None:
+            self._report()
         self.observer.on_end(summary)
         if self.journal.failed is not None:
             raise self._cannot_write() from self.journal.failed
         return summary
+
+    def _report(self) -> None:
+        from familyseer.report import report_run
+
+        # of other machines' devices nothing is measured here
+        device = self.device if self.options.tracker is None else ""
+        report_run(self.options.out, device, self.clock.left_s())
 
     def _cannot_write(self) -> RunError:
         error = self.journal.failed
@@ -254,7 +263,7 @@ class _Run:
         )
 
     def _search(self) -> str:
-        from familyseer.run._finish import reserve_s
+        from familyseer.report import AccuracyLog
         from familyseer.run._journal import Journal
         from familyseer.run._restore import open_database
         from familyseer.run._runners import why_gone
@@ -265,6 +274,7 @@ class _Run:
         self.database = open_database(folder.tuning)
         self.journal = Journal(options, folder, self.database, self.clock, self.checker)
         self.stack.callback(self.journal.close)
+        self.accuracy = AccuracyLog(folder.tuning)
         self._enter("first pass")
         self.rounds = make_rounds(
             options,
@@ -284,11 +294,11 @@ class _Run:
         )
         self.states = self.rounds.states
         self.cost_model = self.rounds.cost_model
-        self.clock.reserve_s = reserve_s(self.states, self.reference, self.checker)
+        self._keep_back()
         self.trials_at_start = sum(s.trials for s in self.states)
 
         def on_round(done: Round) -> None:
-            self.clock.reserve_s = reserve_s(self.states, self.reference, self.checker)
+            self._keep_back()
             self._on_round(done)
 
         stopped_by = BudgetLoop(self.rounds, on_round=on_round).run()
@@ -296,6 +306,13 @@ class _Run:
         if self.journal.failed is not None:
             return "cannot write"
         return why_gone(self.runner, self.options) or stopped_by
+
+    def _keep_back(self) -> None:
+        from familyseer.report import REPORT_S
+        from familyseer.run._finish import reserve_s
+
+        ending_s = reserve_s(self.states, self.reference, self.checker)
+        self.clock.reserve_s = ending_s + REPORT_S
 
     def _trials_left(self) -> int | None:
         if self.options.trials is None:
@@ -312,6 +329,12 @@ class _Run:
         estimated_us = None if done.estimated_s is None else done.estimated_s * 1e6
         self.journal.commit(
             done, self.trials_at_start + done.trials, best_us, estimated_us, self.cost_model
+        )
+        self.accuracy.add(
+            self.folder.used.elapsed_s + done.elapsed_s,
+            self.trials_at_start + done.trials,
+            state.family,
+            self.cost_model.accuracy(state.family),
         )
         self.observer.on_round(
             RoundEvent(

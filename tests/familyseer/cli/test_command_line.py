@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from familyseer.cli.main import main
 
 GROUPS = ["spamm"]
-COMMANDS = ["tune", "families", "models", "run", "bench", "export", "replay", "compare"]
+COMMANDS = ["tune", "families", "models", "run", "bench", "export", "replay", "compare", "report"]
 COMMANDS += [*GROUPS, "doctor"]
 HEAVY = {"tvm", "tvm_ffi", "numpy", "onnx", "rich", "networkx", "matplotlib", "xgboost", "psutil"}
 

@@ -16,12 +16,11 @@ from typing import Any
 from tvm import tirx
 from tvm.tirx.script import builder as T  # noqa: N812
 
+from ops._spamm_tile import Tile, index, wide
 from spamm.cpu._emit import at, constant, function, local, loop, put, whole, widen
 
 # vectors that sums of squares are added up in, to hide a part of the latency
 _NORM_VECTORS = 4
-# steps along k that are written out in the inner loop
-_UNROLL = 4
 
 
 @dataclass(frozen=True)
@@ -162,7 +161,7 @@ class _Place:
         self.first = T.Bind(strip * kernel.strip)
         rest = kernel.other - (kernel.strips - 1) * kernel.strip
         self.extent = T.Bind(
-            tirx.Select(strip == kernel.strips - 1, _index(rest), _index(kernel.strip))
+            tirx.Select(strip == kernel.strips - 1, index(rest), index(kernel.strip))
         )
         self.x = T.Bind(self.image * kernel.x_stride)
 
@@ -204,7 +203,7 @@ class _Emitter:
 
     def group(self, group: Any) -> tuple[Any, Any]:
         """The cells of a group, first and last."""
-        return _wide(self._bounds[group]), _wide(self._bounds[group + 1])
+        return wide(self._bounds[group]), wide(self._bounds[group + 1])
 
     def norms_here(self) -> Any:
         """Room for the norms of one strip, in the loop over strips."""
@@ -240,7 +239,7 @@ class _Emitter:
                 put(one, constant(0.0, "float32", lanes), lanes)
             put(total, constant(0.0, "float32"), 1)
             begin = T.Bind(k_block * kernel.depth)
-            depth = T.Bind(T.min(_index(kernel.depth), kernel.k - begin))
+            depth = T.Bind(T.min(index(kernel.depth), kernel.k - begin))
             if kernel.left:
                 with T.serial(0, depth) as t:
                     origin = T.Bind(place.x + self._columns[begin + t] + place.first)
@@ -251,8 +250,8 @@ class _Emitter:
                     self._add_squares_of_row(sums, total, origin, depth)
             for one in sums:
                 for lane in range(lanes):
-                    put(total, total[_index(0)] + one[_index(lane)], 1)
-            root = tirx.sqrt(total[_index(0)])
+                    put(total, total[index(0)] + one[index(lane)], 1)
+            root = tirx.sqrt(total[index(0)])
             T.buffer_store(norms, root, [self._norm_at(place, k_block)])
 
     def _add_squares(self, sums: list[Any], origin: Any, extent: Any) -> None:
@@ -272,7 +271,7 @@ class _Emitter:
                 self._add_square(one, origin + v * step + number * lanes)
         with loop(groups * step, depth) as s:
             value = T.Bind(T.Cast("float32", self._convert(self._x[origin + s], 1)))
-            put(total, total[_index(0)] + value * value, 1)
+            put(total, total[index(0)] + value * value, 1)
 
     def _add_square(self, into: Any, origin: Any) -> None:
         lanes = self._kernel.lanes
@@ -285,26 +284,26 @@ class _Emitter:
     def products(self, place: _Place, norms: Any, first: Any, last: Any) -> None:
         """The blocks of C that a strip and some cells of the weight make."""
         kernel = self._kernel
-        tile = _Tile(kernel)
+        tile = Tile(kernel.rows, kernel.vectors, kernel.lanes, kernel.sums)
         kept: Any = local(kernel.k_blocks, "int32") if self._test else None
         count: Any = local(1, "int64") if self._test else None
         with loop(first, last) as position:
-            begin = T.Bind(_wide(self._offsets[position]))
-            end = T.Bind(_wide(self._offsets[position + 1]))
-            origin = T.Bind(_wide(self._cells[position]) * kernel.block)
+            begin = T.Bind(wide(self._offsets[position]))
+            end = T.Bind(wide(self._offsets[position + 1]))
+            origin = T.Bind(wide(self._cells[position]) * kernel.block)
             if self._test:
-                T.buffer_store(count, _index(0), [_index(0)])
+                T.buffer_store(count, index(0), [index(0)])
                 with loop(begin, end) as entry:
-                    norm = norms[self._norm_at(place, _wide(self._ks[entry]))]
+                    norm = norms[self._norm_at(place, wide(self._ks[entry]))]
                     # a product of norms that is NaN (0 times infinity) is kept
-                    below = self._weight_norms[entry] * norm < self._tau[_index(0)]
+                    below = self._weight_norms[entry] * norm < self._tau[index(0)]
                     with T.If(tirx.Not(below)), T.Then():
-                        T.buffer_store(kept, T.Cast("int32", entry), [count[_index(0)]])
-                        T.buffer_store(count, count[_index(0)] + 1, [_index(0)])
-                number = T.Bind(count[_index(0)])
+                        T.buffer_store(kept, T.Cast("int32", entry), [count[index(0)]])
+                        T.buffer_store(count, count[index(0)] + 1, [index(0)])
+                number = T.Bind(count[index(0)])
             else:
                 number = T.Bind(end - begin)
-            size = T.Bind(T.min(_index(kernel.block), kernel.own - origin))
+            size = T.Bind(T.min(index(kernel.block), kernel.own - origin))
             panels = T.Bind(tirx.truncdiv(size + (kernel.panel - 1), kernel.panel))
             along = kernel.columns if kernel.left else kernel.rows
             with (
@@ -314,15 +313,15 @@ class _Emitter:
                 # the last tile begins early rather than leave the strip
                 start = T.Bind(place.first + T.min(part * along, place.extent - along))
                 tile.clear()
-                with T.serial(0, number) as index:
-                    entry = T.Bind(_wide(kept[index]) if self._test else begin + index)
+                with T.serial(0, number) as nth:
+                    entry = T.Bind(wide(kept[nth]) if self._test else begin + nth)
                     self._add(tile, place, entry, panel, start)
                 self._store(tile, place, T.Bind(origin + panel * kernel.panel), start)
 
-    def _add(self, tile: _Tile, place: _Place, entry: Any, panel: Any, start: Any) -> None:
+    def _add(self, tile: Tile, place: _Place, entry: Any, panel: Any, start: Any) -> None:
         kernel, lanes = self._kernel, self._kernel.lanes
-        k0 = T.Bind(_wide(self._ks[entry]) * kernel.depth)
-        depth = T.Bind(T.min(_index(kernel.depth), kernel.k - k0))
+        k0 = T.Bind(wide(self._ks[entry]) * kernel.depth)
+        depth = T.Bind(T.min(index(kernel.depth), kernel.k - k0))
         packed = T.Bind(entry * self._block_elements + panel * (kernel.panel * kernel.depth))
         if kernel.left:
             base = T.Bind(place.x + start)
@@ -345,7 +344,7 @@ class _Emitter:
 
         tile.add(factor, row, depth)
 
-    def _store(self, tile: _Tile, place: _Place, own: Any, start: Any) -> None:
+    def _store(self, tile: Tile, place: _Place, own: Any, start: Any) -> None:
         kernel = self._kernel
         left_over = kernel.own - own
         if kernel.left:
@@ -356,72 +355,6 @@ class _Emitter:
             tile.store(self._out, origin, kernel.out_stride, None, left_over)
 
 
-class _Tile:
-    """A tile of C in registers: `rows` times `vectors` vectors of sums."""
-
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
-        self._vectors = [
-            [local(kernel.lanes, kernel.sums) for _ in range(kernel.vectors)]
-            for _ in range(kernel.rows)
-        ]
-        self._edge = local(kernel.lanes, kernel.sums)
-
-    def clear(self) -> None:
-        lanes = self._kernel.lanes
-        for row in self._vectors:
-            for vector in row:
-                put(vector, constant(0.0, self._kernel.sums, lanes), lanes)
-
-    def add(
-        self,
-        factor: Callable[[Any, int], Any],
-        row: Callable[[Any], Callable[[int], Any]],
-        depth: Any,
-    ) -> None:
-        """Adds products of `factor(step, r)` and the vectors `row(step)(v)` over `depth` steps."""
-        groups = T.Bind(tirx.truncdiv(depth, _UNROLL))
-        with T.serial(0, groups) as group:
-            for step in range(_UNROLL):
-                self._step(factor, row, T.Bind(group * _UNROLL + step))
-        with loop(groups * _UNROLL, depth) as step:
-            self._step(factor, row, step)
-
-    def _step(
-        self,
-        factor: Callable[[Any, int], Any],
-        row: Callable[[Any], Callable[[int], Any]],
-        step: Any,
-    ) -> None:
-        lanes = self._kernel.lanes
-        vector_of = row(step)
-        parts = [T.Bind(vector_of(v)) for v in range(self._kernel.vectors)]
-        for r, sums in enumerate(self._vectors):
-            one = factor(step, r)
-            for vector, part in zip(sums, parts, strict=True):
-                product = tirx.Broadcast(one, lanes) * part if lanes > 1 else one * part
-                put(vector, whole(vector, lanes) + product, lanes)
-
-    def store(self, out: Any, origin: Any, stride: int, rows: Any, columns: Any) -> None:
-        """Writes the tile, or as many rows or columns of it as there are (None for all)."""
-        lanes = self._kernel.lanes
-        for r, row in enumerate(self._vectors):
-            for v, vector in enumerate(row):
-                to = origin + r * stride + v * lanes
-                if rows is not None:
-                    with T.If(rows > r), T.Then():
-                        T.buffer_store(out, whole(vector, lanes), [at(to, lanes)])
-                else:
-                    with T.If(columns >= (v + 1) * lanes):
-                        with T.Then():
-                            T.buffer_store(out, whole(vector, lanes), [at(to, lanes)])
-                        with T.Else():
-                            # an index that is not constant would take the sums out of registers
-                            put(self._edge, whole(vector, lanes), lanes)
-                            with T.serial(0, T.max(0, columns - v * lanes)) as s:
-                                T.buffer_store(out, self._edge[s], [to + s])
-
-
 def _parameters(declared: dict[str, tuple[tuple[int, ...], str]]) -> dict[str, Any]:
     """Parameters of these shapes and types, seen as vectors of their elements."""
     arrays = {name: T.arg(name, T.Buffer(*one)) for name, one in declared.items()}
@@ -429,11 +362,3 @@ def _parameters(declared: dict[str, tuple[tuple[int, ...], str]]) -> dict[str, A
         name: T.decl_buffer((math.prod(shape),), dtype, data=arrays[name].data)
         for name, (shape, dtype) in declared.items()
     }
-
-
-def _index(value: int) -> Any:
-    return tirx.IntImm("int64", value)
-
-
-def _wide(value: Any) -> Any:
-    return T.Cast("int64", value)

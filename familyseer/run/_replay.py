@@ -171,7 +171,7 @@ def _search_again(
     from familyseer.run._history import read_rows
     from familyseer.run._restore import open_database
     from familyseer.run._session import Earlier, make_rounds
-    from familyseer.run._spamm import rewritten
+    from familyseer.run._spamm_file import rewritten
     from familyseer.run._warm_start import WarmStart
     from familyseer.search import BudgetLoop
     from familyseer.subgraphs import extract_subgraphs, fuse

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,18 +18,18 @@ from typing import Any
 from familyseer.export import _jobs
 from familyseer.export._compile import build_library
 from familyseer.export._verify import compare_outputs
+from familyseer.measure import WorkerPool
 from familyseer.measure._measure import OutOfTimeError, await_future
 from familyseer.models import LoadedModel, example_inputs
 from familyseer.options import TuneOptions
 from familyseer.run import _spamm_jobs
 from familyseer.run._reference import Reference
-from familyseer.safe_json import load_json, save_json
+from familyseer.run._spamm_file import Chosen, operators_of, read_choice, write_choice
 from familyseer.search import Clock
 from familyseer.subgraphs import fuse
 
 log = logging.getLogger(__name__)
 
-FILE = "spamm.json"
 # the most of a budget that finding and measuring layers may take
 SHARE = 0.2
 _LONG_S = 600.0
@@ -123,84 +124,23 @@ def use_spamm(
         "allowed": max(0.0, options.max_rel_error - used),
         "note": "",
     }
-    if str(target.kind.name) != "llvm":
-        report["note"] = "SpAMM in models is for CPU targets so far"
-        return Outcome(None, report)
-    if reference.outputs is None:
-        report["note"] = "there was no time to measure errors"
-        return Outcome(None, report)
-    with tempfile.TemporaryDirectory(prefix="familyseer-spamm-") as folder:
-        stage = _Stage(options, model, target, reference, pool, clock, report, Path(folder))
-        try:
-            return stage.run()
-        except OutOfTimeError:
-            report.update(layers=[], note="the time for it ran out")
-            return Outcome(None, report)
+    outcome = _outcome(_Stage(options, model, target, reference, pool, clock, report))
+    write_choice(options.out, report["layers"])
+    return outcome
 
 
-def rewritten(out: Path, mod: Any, target: Any) -> Any:
-    """The model as a run in the folder `out` tuned it, by the choice that it left there.
-
-    Raises
-    ------
-    UserError
-        The file does not hold such a choice.
-    """
-    from ops.spamm_rewrite import find_layers, replace_layers
-
-    chosen = _read_choice(out)
-    if not chosen:
-        return mod
-    layers = {layer.index: layer for layer in find_layers(mod)}
-    return replace_layers(mod, _operators(layers, chosen, target))
-
-
-@dataclass(frozen=True)
-class _Chosen:
-    index: int
-    block: tuple[int, int]
-    tau: float
-
-
-def _read_choice(out: Path) -> list[_Chosen]:
-    path, what = out / FILE, "the layers that SpAMM took over"
-    if not path.exists():
-        return []
-    value = load_json(path, what=what)
+def _outcome(stage: _Stage) -> Outcome:
     try:
-        return [
-            _Chosen(int(one["index"]), _block(one["block"]), float(one["tau"]))
-            for one in value["layers"]
-        ]
-    except (KeyError, TypeError, ValueError):
-        from familyseer.errors import UserError
-
-        raise UserError(f"{path}: expected {what}") from None
-
-
-def _block(value: Any) -> tuple[int, int]:
-    side, depth = value
-    if not (0 < int(side) <= 1024 and 0 < int(depth) <= 1024):
-        raise ValueError("a block that no run has chosen")
-    return int(side), int(depth)
-
-
-def _operators(layers: dict[int, Any], chosen: Sequence[_Chosen], target: Any) -> dict[int, Any]:
-    from ops.spamm_operator import Operator, pack_weight
-
-    operators: dict[int, Any] = {}
-    shared: dict[tuple[str, Any], Any] = {}
-    for one in chosen:
-        layer = layers[one.index]
-        name = f"spamm{one.index}_{layer.op}"
-        packed = pack_weight(layer.problem, layer.weight, target, one.block)
-        # layers with the same weight have the same constants
-        key = (layer.digest, packed.kernel)
-        if key in shared:
-            operators[one.index] = shared[key].with_tau(name, one.tau)
-        else:
-            shared[key] = operators[one.index] = Operator(name, layer.problem, packed, one.tau)
-    return operators
+        if str(stage.target.kind.name) != "llvm":
+            return stage.unchanged("SpAMM in models is for CPU targets so far")
+        if stage.reference.outputs is None:
+            return stage.unchanged("there was no time to measure errors")
+        return stage.run()
+    except OutOfTimeError:
+        stage.report["layers"] = []
+        return stage.unchanged("the time for it ran out")
+    finally:
+        stage.close()
 
 
 class _Stage:
@@ -215,17 +155,23 @@ class _Stage:
         pool: Any,
         clock: Clock,
         report: dict[str, Any],
-        folder: Path,
     ) -> None:
         self.options, self.model, self.target = options, model, target
         self.reference, self.pool, self.clock = reference, pool, clock
-        self.report, self.folder = report, folder
+        self.report = report
         self.allowed = float(report["allowed"])
         budget_s = min(clock.budget_s if clock.budget_s is not None else math.inf, _LONG_S / SHARE)
         self.until = time.monotonic() + SHARE * budget_s
         self._built = 0
         self._dense_s: dict[Any, float] = {}
         self._errors: dict[tuple[float, ...], float] = {}
+        self._stack = ExitStack()
+        folder = tempfile.TemporaryDirectory(prefix="familyseer-spamm-")
+        self.folder = Path(self._stack.enter_context(folder))
+
+    def close(self) -> None:
+        """Removes its libraries and ends its worker processes."""
+        self._stack.close()
 
     def run(self) -> Outcome:
         from familyseer.run._spamm_choice import choose_taus, near_sparse
@@ -234,12 +180,12 @@ class _Stage:
         layers = find_layers(self.model.mod)
         self.layers = {layer.index: layer for layer in layers}
         self.report["products"] = len(layers)
-        if self.options.resume and (earlier := _read_choice(self.options.out)):
+        if self.options.resume and (earlier := read_choice(self.options.out)):
             return self._settle(earlier, {}, None)
         candidates = near_sparse(layers, self.target, self.allowed)
         self.report["near_sparse"] = len(candidates)
         if not candidates:
-            return self._unchanged("no layer has a near-sparse weight")
+            return self.unchanged("no layer has a near-sparse weight")
         probe, norms, xs = self._probe(candidates)
         self.dense = self._dense_outputs(probe, _SEEDS)
         taus = choose_taus(
@@ -250,11 +196,12 @@ class _Stage:
             self._left_s,
         )
         if taus is None:
-            return self._unchanged("no layer can skip blocks within the error that is allowed")
+            return self.unchanged("no layer can skip blocks within the error that is allowed")
         chosen, told = [], {}
+        self.fresh = self._stack.enter_context(closing(WorkerPool(1)))
         for candidate in candidates:
             index = candidate.layer.index
-            one = _Chosen(index, candidate.block, taus[index])
+            one = Chosen(index, candidate.block, taus[index])
             ratio = candidate.packed.valid_ratio(norms[index], one.tau)
             times = self._times(one, xs[index])
             log.info("SpAMM for %s: valid ratio %.3f, %s", candidate.layer.name, ratio, times)
@@ -267,7 +214,7 @@ class _Stage:
                     "blas_us": times["blas"] * 1e6,
                 }
         if not chosen:
-            return self._unchanged("no layer is faster for what it may skip")
+            return self.unchanged("no layer is faster for what it may skip")
         return self._settle(chosen, told, probe)
 
     def _left_s(self) -> float:
@@ -276,7 +223,8 @@ class _Stage:
     def _submit(self, function: Any, *arguments: Any) -> Any:
         return await_future(self.pool.submit(function, *arguments), self._left_s)
 
-    def _unchanged(self, note: str) -> Outcome:
+    def unchanged(self, note: str) -> Outcome:
+        """The model as it was, and why."""
         self.report["note"] = note
         return Outcome(None, self.report)
 
@@ -346,35 +294,36 @@ class _Stage:
                 break
         return worst
 
-    def _times(self, one: _Chosen, x: Any) -> dict[str, float]:
+    def _times(self, one: Chosen, x: Any) -> dict[str, float]:
         """Least seconds of one layer: dense and untuned, by SpAMM, by NumPy's BLAS."""
         from ops.spamm_rewrite import layer_module
 
         layer = self.layers[one.index]
         problem = layer.problem
-        operator = _operators(self.layers, [one], self.target)[one.index]
+        operator = operators_of(self.layers, [one], self.target)[one.index]
         paths = {"spamm": self._build(layer_module(layer, operator))}
         if problem not in self._dense_s:
             paths["dense"] = self._build(layer_module(layer, None))
         left, right = (problem.m, problem.k), (problem.k, problem.n)
         factors = (left, (problem.batch, *right)) if problem.left else (left, right)
         seconds = min(_LAYER_S, 0.1 * max(self._left_s(), 0.0))
-        times: dict[str, float] = self._submit(
-            _spamm_jobs.time_layer, paths, x, factors, _REPEATS, seconds
-        )
+        timing = self.fresh.submit(_spamm_jobs.time_product, *factors, _REPEATS, seconds)
+        blas = await_future(timing, self._left_s)
+        times: dict[str, float] = self._submit(_spamm_jobs.time_layer, paths, x, _REPEATS, seconds)
+        times["blas"] = blas
         # layers of the same shapes have the same dense kernel
         times["dense"] = self._dense_s.setdefault(problem, times.get("dense", math.inf))
         return times
 
     def _settle(
-        self, chosen: list[_Chosen], told: dict[int, dict[str, Any]], probe: str | None
+        self, chosen: list[Chosen], told: dict[int, dict[str, Any]], probe: str | None
     ) -> Outcome:
         """Takes a choice if the whole model, with taus made finer if need be, keeps the error."""
         from ops.spamm_rewrite import replace_layers
 
         dense = self._dense_outputs(probe, (*_SEEDS, *_HELD_OUT))
         for _ in range(_RETRIES):
-            operators = _operators(self.layers, chosen, self.target)
+            operators = operators_of(self.layers, chosen, self.target)
             mod = replace_layers(self.model.mod, operators)
             path = self._build(mod)
             got = [self._submit(_jobs.run_library, path, "cpu", inputs) for inputs, _ in dense]
@@ -383,16 +332,15 @@ class _Stage:
                 break
             chosen = [replace(one, tau=one.tau / 4) for one in chosen]
         else:
-            return self._unchanged("other inputs than the first ones need finer taus than these")
+            return self.unchanged("other inputs than the first ones need finer taus than these")
         dense_s, spamm_s = self._time_model(path)
         self.report.update(untuned_dense_us=dense_s * 1e6, untuned_spamm_us=spamm_s * 1e6)
         if not spamm_s < dense_s:
-            return self._unchanged("the model as a whole does not become faster")
+            return self.unchanged("the model as a whole does not become faster")
         self.report["max_rel_error"] = max(errors)
         self.report["layers"] = [
             self._told(one, operators[one.index], told.get(one.index, {})) for one in chosen
         ]
-        save_json(self.options.out / FILE, {"layers": self.report["layers"]})
         self._refer_to(got)
         return Outcome(mod, self.report, dense)
 
@@ -408,7 +356,7 @@ class _Stage:
         times = self._submit(_jobs.time_libraries, paths, *arguments)
         return min(times["dense"]), min(times["spamm"])
 
-    def _told(self, one: _Chosen, operator: Any, measured: dict[str, Any]) -> dict[str, Any]:
+    def _told(self, one: Chosen, operator: Any, measured: dict[str, Any]) -> dict[str, Any]:
         layer = self.layers[one.index]
         problem = layer.problem
         return {

@@ -22,10 +22,11 @@ _AMPLIFIED, _MOST_OFF = 10.0, 0.3
 NEAR_SPARSE = 0.8
 # Small blocks skip more, and take so much more time an element
 _SLOWER = dict(zip(BLOCKS, (1.0, 1.1, 1.25), strict=True))
-# Bounds on what is skipped, relative to a layer's own size, are tried at powers of two; a bound
+# Bounds on what is skipped, relative to a layer's own size, are tried at powers of this; a bound
 # is several times the error that it bounds
-_FINEST, _COARSEST = -14, 2
-# A layer's own level is raised by so many powers of two at a time
+_BASE = math.sqrt(2.0)
+_FINEST, _COARSEST = -28, 4
+# A layer's own level is raised by so many powers at a time
 _RAISE = 2
 
 
@@ -73,8 +74,8 @@ def _sharing(candidate: Candidate, before: dict[Any, PackedWeight]) -> Candidate
     return replace(candidate, packed=before.setdefault(key, candidate.packed))
 
 
-def tau_at(level: float | None, packed: PackedWeight, norms_x: Norms) -> float:
-    """The tau whose skipped products are bounded by 2^level of the layer's own size.
+def tau_at(level: int | None, packed: PackedWeight, norms_x: Norms) -> float:
+    """The tau whose skipped products are bounded by sqrt(2)^level of the layer's own size.
 
     None stands for what changes nothing but rounding: blocks of zeros. A tau that skips hardly
     more than those is 0, as the kernel needs no norms then.
@@ -89,7 +90,7 @@ def tau_at(level: float | None, packed: PackedWeight, norms_x: Norms) -> float:
         return 0.0
     a, b = np.asarray(norms_x, dtype=np.float64), np.ascontiguousarray(norms_w)
     # the kernel has it in single precision
-    tau = float(np.float32(tau_for_bound(a, b, 2.0**level * scale)))
+    tau = float(np.float32(tau_for_bound(a, b, _BASE**level * scale)))
     if not tau < math.inf:
         return 0.0
     static = packed.valid_ratio(norms_x, 0.0)
@@ -132,7 +133,7 @@ def choose_taus(
         if len(kept) == len(taken) or not kept or time_left() <= 0:
             break
         taken = kept
-    levels: dict[int, float | None] = {c.layer.index: level for c in taken}
+    levels: dict[int, int | None] = {c.layer.index: level for c in taken}
     for candidate in sorted(taken, key=lambda c: -c.layer.problem.flops):
         _raise(candidate, candidates, levels, norms, error_of, allowed, time_left)
     return _taus(levels, candidates, norms)
@@ -145,7 +146,7 @@ def _highest(
     error_of: Callable[[dict[int, float]], float],
     allowed: float,
     time_left: Callable[[], float],
-) -> float | None:
+) -> int | None:
     """The highest common level of those taken that keeps the error; None if there is none."""
     fits, fails = _FINEST - 1, _COARSEST + 1
     while fails - fits > 1 and time_left() > 0:
@@ -155,13 +156,13 @@ def _highest(
             fits = middle
         else:
             fails = middle
-    return float(fits) if fits >= _FINEST else None
+    return fits if fits >= _FINEST else None
 
 
 def _raise(
     candidate: Candidate,
     candidates: list[Candidate],
-    levels: dict[int, float | None],
+    levels: dict[int, int | None],
     norms: Mapping[int, Norms],
     error_of: Callable[[dict[int, float]], float],
     allowed: float,
@@ -171,7 +172,7 @@ def _raise(
     before = _taus(levels, candidates, norms)
     while time_left() > 0:
         level = levels[index]
-        higher = float(_FINEST) if level is None else level + _RAISE
+        higher = _FINEST if level is None else level + _RAISE
         if higher > _COARSEST:
             return
         after = _taus({**levels, index: higher}, candidates, norms)
@@ -184,7 +185,7 @@ def _raise(
 
 
 def _taus(
-    levels: Mapping[int, float | None], candidates: list[Candidate], norms: Mapping[int, Norms]
+    levels: Mapping[int, int | None], candidates: list[Candidate], norms: Mapping[int, Norms]
 ) -> dict[int, float]:
     return {
         c.layer.index: tau_at(levels.get(c.layer.index), c.packed, norms[c.layer.index])

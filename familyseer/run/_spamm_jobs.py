@@ -27,18 +27,8 @@ def run_probe(
     return run_library(path, "cpu", [*inputs, *vectors])[:first]
 
 
-def time_layer(
-    paths: Mapping[str, str],
-    x: Any,
-    factors: tuple[tuple[int, ...], tuple[int, ...]],
-    repeats: int,
-    time_s: float,
-) -> dict[str, float]:
-    """Least seconds of a layer's libraries on `x`, and of NumPy's product of such factors.
-
-    The libraries are ``spamm`` and, where its time is not known yet, ``dense``. The product, named
-    ``blas``, stands for what a layer of dense weights can be tuned to.
-    """
+def time_layer(paths: Mapping[str, str], x: Any, repeats: int, time_s: float) -> dict[str, float]:
+    """Least seconds of a layer's libraries on `x`: ``spamm`` and, where it is given, ``dense``."""
     found = _least({"spamm": paths["spamm"]}, x, repeats, time_s)
     if "dense" in paths:
         began = time.perf_counter()
@@ -47,14 +37,25 @@ def time_layer(
         # an untuned layer may take seconds, and then its time need not be known well
         if found["dense"] < _FAR * found["spamm"]:
             found = _least(paths, x, repeats, time_s)
-    left, right = (np.ones(shape, dtype=np.float32) for shape in factors)
+    return found
+
+
+def time_product(
+    left: tuple[int, ...], right: tuple[int, ...], repeats: int, time_s: float
+) -> float:
+    """Least seconds of NumPy's product of float32 arrays of these shapes.
+
+    To be called where no library of TVM's has run: that binds threads to processors, which BLAS's
+    own then share.
+    """
+    a, b = np.ones(left, dtype=np.float32), np.ones(right, dtype=np.float32)
     began = time.perf_counter()
-    products: list[float] = []
-    while len(products) < 2 or (len(products) <= repeats and time.perf_counter() - began < time_s):
+    seconds: list[float] = []
+    while len(seconds) < 2 or (len(seconds) <= repeats and time.perf_counter() - began < time_s):
         start = time.perf_counter()
-        np.matmul(left, right)
-        products.append(time.perf_counter() - start)
-    return {**found, "blas": min(products)}
+        np.matmul(a, b)
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
 
 
 def _least(paths: Mapping[str, str], x: Any, repeats: int, time_s: float) -> dict[str, float]:

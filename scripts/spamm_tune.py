@@ -84,6 +84,8 @@ def measure(
         "budget_s": budget_s,
         "trials": summary["trials"],
         "device": summary["device"],
+        # what else the machine did: processes that ran or waited to, in the minute before
+        "load_average": os.getloadavg()[0],
         "default_config": summary["default_config"],
         "config": summary["config"],
         "ms": {each: statistics.median(taken) * 1e3 for each, taken in seconds.items()},

@@ -55,6 +55,11 @@ _DEFAULT_BUDGET_S = 120.0
 )
 @inputs.block_option
 @inputs.dtype_option
+@click.option(
+    "--precision",
+    type=click.Choice(("tf32",)),
+    help="For a GPU: multiply float32 on tensor cores, which round the operands.",
+)
 @options.target_option
 @options.budget_option()
 @click.option(

@@ -41,6 +41,11 @@ class CpuKind:
                 f"target {target}: SpAMM's kernels are measured where they run; "
                 "expected llvm for this machine's CPU, or cuda"
             )
+        if problem.precision is not None:
+            raise UserError(
+                f"precision {problem.precision}: expected it with a CUDA target, as CPUs multiply "
+                "float32 as it is"
+            )
         dtype = problem.dtype
         if dtype not in ACCUMULATORS:
             raise UserError(f"dtype {dtype}: expected one of {', '.join(ACCUMULATORS)}")

@@ -43,6 +43,7 @@ class CudaKind:
     def __init__(self, problem: Problem, target: Any, gpu: tuple[str, str] | None = None) -> None:
         load_tvm()
         from spamm.cuda._config import MultiplyConfig
+        from spamm.cuda._runtime_choice import unit_of
         from spamm.cuda._space import DEFAULT_BLOCK, default, space
 
         self.device, arch = _describe() if gpu is None else gpu
@@ -52,10 +53,12 @@ class CudaKind:
                 f"target {wanted}: its code does not run on this host's {self.device}; "
                 "expected a target of that architecture, such as cuda"
             )
-        dtype = problem.dtype
+        dtype, unit = problem.dtype, unit_of(problem.dtype, problem.precision)
+        if problem.precision is not None and dtype != "float32":
+            raise UserError(f"precision {problem.precision}: expected float32, got {dtype}")
         try:
-            usual = default(dtype, arch, problem.block or DEFAULT_BLOCK, out=dtype)
-            configs = space(dtype, arch, out=dtype, block=problem.block)
+            usual = default(dtype, arch, problem.block or DEFAULT_BLOCK, out=dtype, unit=unit)
+            configs = space(dtype, arch, out=dtype, unit=unit, block=problem.block)
         except ValueError as error:
             raise UserError(str(error)) from None
         unique = {text_of(config.to_dict()): config for config in (usual, *configs)}

@@ -95,7 +95,9 @@ def run_on_cuda(path: str, _kernels: str, plan: RunPlan) -> list[float]:
     product = product_on(device, config, tau)
     if path not in _CHECKED:
         plan_of = product(*sets[0])
-        check_product(_fetch(device, sets[0][2]), plan_of(), *read_operands(operands))
+        tf32 = config.dtype == "float32" and config.unit == "tensor"
+        found = _fetch(device, sets[0][2])
+        check_product(found, plan_of(), *read_operands(operands), tf32=tf32)
         _CHECKED.add(path)
     return time_product(product, sets, plan, device.synchronize)
 

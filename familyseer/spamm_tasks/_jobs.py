@@ -210,7 +210,7 @@ def _operand_sets(folder: str, touched_bytes: int) -> list[list[Any]]:
     return [first, *([a.copy(), b.copy(), np.empty_like(first[2])] for _ in range(copies - 1))]
 
 
-def check_product(found: Any, plan: Any, a: Any, b: Any) -> None:
+def check_product(found: Any, plan: Any, a: Any, b: Any, *, tf32: bool = False) -> None:
     """Compares some rows of C's blocks, the last one among them, with NumPy's product.
 
     Parameters
@@ -219,6 +219,8 @@ def check_product(found: Any, plan: Any, a: Any, b: Any) -> None:
         What a candidate has made of a and b.
     plan
         The `spamm.Plan` that says which products it had to add up.
+    tf32
+        Whether the operands were rounded to 10 bits of mantissa.
 
     Raises
     ------
@@ -239,7 +241,8 @@ def check_product(found: Any, plan: Any, a: Any, b: Any) -> None:
             right[:, columns] = rows[:, used] @ b[used, columns].astype(wide)
         error = np.hypot(error, np.linalg.norm(found[here].astype(wide) - right))
         size = np.hypot(size, np.linalg.norm(right))
-    rounding = _ROUNDING_HALF if found.dtype.itemsize == 2 else _ROUNDING * np.finfo(a.dtype).eps
+    coarse = tf32 or found.dtype.itemsize == 2
+    rounding = _ROUNDING_HALF if coarse else _ROUNDING * np.finfo(a.dtype).eps
     # what is not finite tells nothing
     if np.isfinite(size) and not error <= rounding * size:
         raise ValueError(f"the product is wrong by {error / max(size, 1e-300):.1e} of its norm")

@@ -7,7 +7,6 @@ and `finish`.
 from __future__ import annotations
 
 import math
-import os
 import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -15,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from familyseer.errors import RunError
 from familyseer.measure import WarmBuilder, WarmRunner
 from familyseer.measure._builder import _remove
 from familyseer.measure._jobs import Refused
@@ -44,6 +44,11 @@ class ConfigBuilder:
         Its matrices, which runs will need.
     workers
         Builds at a time; None for one a core.
+
+    Raises
+    ------
+    RunError
+        There is no room for the matrices.
     """
 
     def __init__(self, task: SpammTask, a: Any, b: Any, workers: int | None) -> None:
@@ -51,7 +56,14 @@ class ConfigBuilder:
         self._warm = WarmBuilder(workers=workers)
         self.kernels = tempfile.mkdtemp(dir=self._warm.folder)
         self._operands = tempfile.mkdtemp(dir=self._warm.folder)
-        write_operands(Path(self._operands), a, b)
+        try:
+            write_operands(Path(self._operands), a, b)
+        except OSError as error:
+            self.close()
+            raise RunError(
+                f"{self._operands}: the matrices cannot be written ({error.strerror}); expected "
+                f"room for {a.nbytes + b.nbytes} bytes"
+            ) from None
 
     def start(self, mod: Any, _target: Any, _timeout_s: float | None = None) -> Future[Any]:
         """Starts a build; see `finish`.
@@ -145,8 +157,3 @@ class ConfigRunner:
     def close(self) -> None:
         """Stops the process."""
         self._warm.close()
-
-
-def remove_built(path: str) -> None:
-    """Removes a candidate that was built."""
-    _remove(os.path.dirname(path))

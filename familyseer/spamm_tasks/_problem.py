@@ -27,6 +27,8 @@ class SpammOptions:
         Share of block products kept with the backend's default blocks, in (0, 1].
     block
         Block sizes (bm, bk, bn); None to choose them with the rest.
+    precision
+        ``"tf32"`` for float32 products on tensor cores, which round the operands.
     target
         A target as `familyseer.target.resolve_target` takes it; None for this machine's CPU.
     budget_s, trials
@@ -42,6 +44,7 @@ class SpammOptions:
     out: Path
     valid_ratio: float
     block: Sizes | None = None
+    precision: str | None = None
     target: str | None = None
     budget_s: float | None = None
     trials: int | None = None
@@ -66,6 +69,8 @@ class Problem:
         Block sizes (bm, bk, bn); None where they are to be chosen too.
     operands
         Digest of both matrices: the work depends on where their large blocks are.
+    precision
+        As in `SpammOptions`.
     """
 
     shape: Sizes
@@ -73,22 +78,30 @@ class Problem:
     valid_ratio: float
     block: Sizes | None
     operands: str
+    precision: str | None = None
 
     @classmethod
-    def of(cls, a: Array, b: Array, valid_ratio: float, block: Sizes | None) -> Problem:
+    def of(
+        cls,
+        a: Array,
+        b: Array,
+        valid_ratio: float,
+        block: Sizes | None,
+        precision: str | None = None,
+    ) -> Problem:
         """The problem of multiplying two matrices of one type."""
         digest = hashlib.sha256()
         for matrix in (a, b):
             digest.update(np.ascontiguousarray(matrix).view(np.uint8).data)
         m, k, n = a.shape[0], a.shape[1], b.shape[1]
-        return cls((m, k, n), a.dtype.name, valid_ratio, block, digest.hexdigest()[:32])
+        return cls((m, k, n), a.dtype.name, valid_ratio, block, digest.hexdigest()[:32], precision)
 
     @property
     def name(self) -> str:
         """For people and for histories."""
         sizes = "x".join(map(str, self.shape))
         block = "" if self.block is None else "_b" + "x".join(map(str, self.block))
-        return f"spamm_{sizes}_{self.dtype}_{self.valid_ratio:g}{block}"
+        return f"spamm_{sizes}_{self.precision or self.dtype}_{self.valid_ratio:g}{block}"
 
     def to_json(self) -> str:
         """Text that is equal for equal problems."""

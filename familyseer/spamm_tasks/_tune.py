@@ -6,7 +6,7 @@ import math
 from contextlib import ExitStack
 from typing import Any
 
-from familyseer.errors import UserError
+from familyseer.errors import RunError, UserError
 from familyseer.measure._workers import warm_up
 from familyseer.progress import FamilyInfo, Observer, RoundEvent, RunInfo
 from familyseer.run._driver import ending_on_ctrl_c
@@ -53,8 +53,8 @@ def tune_spamm(
     UserError
         The matrices, the target or the folder cannot be used, or the target is a GPU and this
         machine has none; nothing was written then.
-    RecordsError, OSError
-        The folder could not be written.
+    RunError
+        The folder could not be written any more; what finished rounds measured is in it.
     """
     from familyseer.target import resolve_target
 
@@ -65,7 +65,7 @@ def tune_spamm(
     target = resolve_target(options.target)
     if 0 in (*a.shape, *b.shape):
         raise UserError(f"{a.shape} times {b.shape}: expected matrices of at least one element")
-    problem = Problem.of(a, b, options.valid_ratio, options.block)
+    problem = Problem.of(a, b, options.valid_ratio, options.block, options.precision)
     kind = kind_for(problem, target)
     check_writable(options.out)
     warm_up()
@@ -232,12 +232,18 @@ class _Run:
         self.clock.reserve_s = _RESERVE_S + duel_s(best_s, max(best_s, self.default_s))
         best_us = state.best_s * 1e6 if state.covered else None
         elapsed_s = round(self.folder.used.elapsed_s + done.elapsed_s, 3)
-        self.database.sync()
-        self.failures.sync()
-        self.folder.history.append(
-            (elapsed_s, state.trials, state.subgraph.name, state.family, best_us, best_us)
-        )
-        self.folder.book(done.elapsed_s, done.trials)
+        row = (elapsed_s, state.trials, state.subgraph.name, state.family, best_us, best_us)
+        try:
+            self.database.sync()
+            self.failures.sync()
+            self.folder.history.append(row)
+            self.folder.book(done.elapsed_s, done.trials)
+        except OSError as error:
+            raise RunError(
+                f"{error.filename or self.options.out}: cannot be written "
+                f"({error.strerror or error}); what finished rounds measured is kept: go on with "
+                "--resume when there is room"
+            ) from None
         self.observer.on_round(
             RoundEvent(
                 elapsed_s=done.elapsed_s,
@@ -283,6 +289,7 @@ class _Run:
             "space": len(self.kind.configs),
             "shape": self.problem.shape,
             "dtype": self.problem.dtype,
+            "precision": self.problem.precision,
             "block": options.block,
             "wanted_valid_ratio": self.problem.valid_ratio,
             "error_bound": task.survey.error_bound,

@@ -12,6 +12,8 @@ from spamm._plan import Plan
 from spamm.cpu import _threads
 from spamm.cpu._config import CpuConfig, Sizes, _tiles, config_for, default_config, host_target
 
+# asking LLVM takes longer than a small product
+_host = functools.lru_cache(maxsize=1)(host_target)
 # larger numbers than tuning ever tries
 _MOST_UNROLLED = 16
 _LARGEST_BLOCK = 4096
@@ -21,7 +23,7 @@ def block_for(shape: Sizes, dtype: str) -> Sizes:
     """Block sizes for (m, k, n) = shape where the caller names none."""
     tuned = _tuned.lookup("cpu", device(), dtype, shape)
     config = None if tuned is None else config_from(tuned.config, dtype)
-    return default_config(dtype, host_target()).block if config is None else config.block
+    return default_config(dtype, _host()).block if config is None else config.block
 
 
 def config_of_plan(plan: Plan, dtype: str) -> CpuConfig:
@@ -35,7 +37,7 @@ def config_of_plan(plan: Plan, dtype: str) -> CpuConfig:
         match={"block": plan.block},
     )
     config = None if tuned is None else config_from(tuned.config, dtype)
-    return config_for(plan.block, dtype, host_target()) if config is None else config
+    return config_for(plan.block, dtype, _host()) if config is None else config
 
 
 def config_from(values: Any, dtype: str) -> CpuConfig | None:
@@ -65,12 +67,12 @@ def device() -> str:
 
 @functools.lru_cache(maxsize=256)
 def _known(tile: CpuConfig, dtype: str) -> bool:
-    return tile in _tiles(dtype, host_target())
+    return tile in _tiles(dtype, _host())
 
 
 @functools.lru_cache(maxsize=1)
 def _processor() -> str:
-    mcpu = str(host_target().attrs.get("mcpu", "cpu"))
+    mcpu = str(_host().attrs.get("mcpu", "cpu"))
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,15 @@ def test_what_has_no_kernel_is_told(
     target = load_tvm().target.Target({"kind": "cuda", "arch": arch})
     with pytest.raises(UserError, match=told):
         CudaKind(problem, target, GPU)
+
+
+def test_tf32_has_tensor_cores_and_is_for_float32_alone(target: Any) -> None:
+    problem = Problem((SIZE, SIZE, SIZE), "float32", 0.3, (32, 32, 32), "", "tf32")
+    units = {config["unit"] for config in CudaKind(problem, target, GPU).configs}
+    assert units == {"tensor"}
+    assert problem.name == "spamm_160x160x160_tf32_0.3_b32x32x32"
+    with pytest.raises(UserError, match="precision tf32: expected float32"):
+        CudaKind(replace(problem, dtype="float16"), target, GPU)
 
 
 class TestBuilding:

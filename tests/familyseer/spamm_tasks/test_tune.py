@@ -174,6 +174,7 @@ class TestCommandLine:
             (["--target", '{"kind": "cuda", "arch": "sm_90"}'], "GPU"),
             (["--target", '{"kind": "llvm", "mcpu": "cortex-a72"}'], "target"),
             (["--valid-ratio", "1.5"], "valid-ratio"),
+            (["--precision", "tf32"], "precision tf32"),
             (["--block", "0"], "--block 0"),
             (["missing.npy"], "missing.npy"),
         ],

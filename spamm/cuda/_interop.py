@@ -260,20 +260,18 @@ def new_array(like: Any, shape: tuple[int, ...], dtype: str, device: Device) -> 
     return DeviceArray(device, device.allocate(nbytes, lasting=True), shape, dtype)
 
 
-def hand_over(value: Any, device: Device) -> None:
-    """Let what its library does next with an array wait for the device's stream.
+def reader_stream(value: Any, device: Device) -> int | None:
+    """The stream on which its library goes on with an array; None where readers ask themselves.
 
-    Of a `DeviceArray` readers ask that themselves. Of other libraries, which say nothing of their
-    streams, it is the legacy default stream, or the one that the array names.
+    For libraries that say nothing of their streams it is the one that the array names, or the
+    legacy default stream.
     """
     if isinstance(value, DeviceArray):
-        return
+        return None
     library, module = _library(value)
     if library is not None:
-        device.precede(library.stream(module, device.number))
-        return
-    interface = _interface(value) or {}
-    device.precede(int(interface.get("stream") or 1))
+        return library.stream(module, device.number)
+    return int((_interface(value) or {}).get("stream") or 1)
 
 
 def host_type(dtype: str) -> npt.DTypeLike:

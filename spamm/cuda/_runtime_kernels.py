@@ -41,7 +41,7 @@ constexpr int SIDE = 32;
 extern "C" __global__ void __launch_bounds__(256) spamm_copy(
     const Source* from, long long from_first, long long from_row, long long from_col, Target* to,
     long long to_first, long long to_row, long long to_col, int rows, int cols) {
-  __shared__ Target tile[SIDE][SIDE + 1];
+  __shared__ Between tile[SIDE][SIDE + 1];
   const int across = (cols + SIDE - 1) / SIDE;
   const int row0 = (int)(blockIdx.x / across) * SIDE, col0 = (int)(blockIdx.x % across) * SIDE;
   // of steps of either sign
@@ -49,16 +49,21 @@ extern "C" __global__ void __launch_bounds__(256) spamm_copy(
   for (int y = threadIdx.y; y < SIDE; y += 8) {
     const int i = down_first ? (int)threadIdx.x : y, j = down_first ? y : (int)threadIdx.x;
     if (row0 + i < rows && col0 + j < cols)
-      tile[i][j] = converted(from[from_first + (row0 + i) * from_row + (col0 + j) * from_col]);
+      tile[i][j] = taken(from[from_first + (row0 + i) * from_row + (col0 + j) * from_col]);
   }
   __syncthreads();
   const bool down_last = to_row * to_row < to_col * to_col;
   for (int y = threadIdx.y; y < SIDE; y += 8) {
     const int i = down_last ? (int)threadIdx.x : y, j = down_last ? y : (int)threadIdx.x;
     if (row0 + i < rows && col0 + j < cols)
-      to[to_first + (row0 + i) * to_row + (col0 + j) * to_col] = tile[i][j];
+      to[to_first + (row0 + i) * to_row + (col0 + j) * to_col] = given(tile[i][j]);
   }
 }
+"""
+
+_SAME = """\
+__device__ __forceinline__ Between taken(Source x) { return x; }
+__device__ __forceinline__ Target given(Between x) { return x; }
 """
 
 # A warp for each row; `x` is (cols, PROBES), `y` (rows, PROBES)
@@ -88,19 +93,16 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) spamm_probe(
 @functools.cache
 def copy_source(source: str, target: str) -> str:
     """CUDA C++ text of ``spamm_copy`` between two types; bits are kept where they are the same."""
-    if source == target and source in _BITS:
-        kind = _BITS[source]
-        head = f"typedef {kind} Source, Target;\n"
-        body = "return x;"
-    else:
-        include = "".join(sorted({_INCLUDE.get(source, ""), _INCLUDE.get(target, "")}))
-        head = f"{include}typedef {_TYPE[source]} Source;\ntypedef {_TYPE[target]} Target;\n"
-        body = f"return narrow({_WIDE[source]});"
-        head += (
-            f"__device__ __forceinline__ Target narrow(float x) {{ return {_NARROW[target]}; }}\n"
-        )
-    convert = f"__device__ __forceinline__ Target converted(Source x) {{ {body} }}\n"
-    return head + convert + _COPY
+    if source == target:
+        return f"typedef {_BITS[source]} Source, Target, Between;\n" + _SAME + _COPY
+    include = "".join(sorted({_INCLUDE.get(source, ""), _INCLUDE.get(target, "")}))
+    head = (
+        f"{include}typedef {_TYPE[source]} Source;\ntypedef {_TYPE[target]} Target;\n"
+        "typedef float Between;\n"
+        f"__device__ __forceinline__ float taken(Source x) {{ return {_WIDE[source]}; }}\n"
+        f"__device__ __forceinline__ Target given(float x) {{ return {_NARROW[target]}; }}\n"
+    )
+    return head + _COPY
 
 
 def copy_launch(source: View, target: View) -> Launch:

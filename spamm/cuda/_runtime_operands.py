@@ -18,7 +18,7 @@ from spamm._arrays import (
     own_index,
 )
 from spamm.cuda._device import Device, device, devices, fetch_array, upload_array
-from spamm.cuda._interop import View, hand_over, host_type, new_array, on_device, view
+from spamm.cuda._interop import View, host_type, new_array, on_device, reader_stream, view
 from spamm.cuda._runtime_choice import check_shape, refusal
 from spamm.cuda._runtime_engine import new_matrix
 from spamm.cuda._space import DEFAULT_BLOCK
@@ -195,8 +195,9 @@ class Sink:
         operands, value = self._operands, self._result.value
         if self._result.stack is not None:
             # memory of operands, too, may be given out again by their libraries after this
-            for each in {id(type(x)): x for x in (*operands.given, value)}.values():
-                hand_over(each, operands.home)
+            readers = {reader_stream(each, operands.home) for each in (*operands.given, value)}
+            for stream in filter(None, readers):
+                operands.home.precede(stream)
         return value
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,9 @@ Gpus = tuple[EmulatedDevice, ...]
 
 
 @pytest.fixture
-def gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Gpus]:
+def gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Gpus:
     """Four GPUs, for everything that asks for this machine's; no configuration was tuned."""
     found = tuple(EmulatedDevice(number) for number in range(4))
     monkeypatch.setattr(_device, "_found", lambda: found)
     monkeypatch.setenv("SPAMM_CACHE", str(tmp_path))
-    yield found
+    return found

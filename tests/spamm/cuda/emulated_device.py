@@ -78,12 +78,15 @@ class EmulatedDevice:
 
     def at(self, address: int, nbytes: int, itemsize: int = 1) -> Array:
         """The bytes of an allocation at an address, as elements of a size."""
+        values = self.rest(address)
+        assert nbytes <= values.size, f"{nbytes} bytes at {address:#x} leave their memory"
+        return values[:nbytes].view(_TYPES[itemsize])
+
+    def rest(self, address: int) -> Array:
+        """An allocation's bytes from an address to its end."""
         place = bisect.bisect_right(self._starts, address) - 1
         assert place >= 0, f"{address:#x} is not memory of GPU {self.number}"
-        begin = address - self._starts[place]
-        values = self._blocks[self._starts[place]]
-        assert begin + nbytes <= values.size, f"{nbytes} bytes at {address:#x} leave their memory"
-        return values[begin : begin + nbytes].view(_TYPES[itemsize])
+        return self._blocks[self._starts[place]][address - self._starts[place] :]
 
     def upload(self, address: int, values: Array) -> None:
         assert values.flags.c_contiguous
@@ -162,6 +165,7 @@ class Foreign:
         self.values: Array = np.ndarray(
             values.shape, values.dtype, self._memory.bytes.data, offset, values.strides
         )
+        self.whole = self._memory.bytes[: base.nbytes].view(base.dtype)
         self.__cuda_array_interface__ = {
             "shape": values.shape,
             "typestr": values.dtype.str,

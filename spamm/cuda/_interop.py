@@ -7,6 +7,8 @@ operand came from, where that library is loaded, else a `DeviceArray`.
 
 from __future__ import annotations
 
+import functools
+import math
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -96,6 +98,8 @@ class View(NamedTuple):
 
     def at(self, index: Sequence[int]) -> View:
         """A part, by indices into the first dimensions."""
+        if not index:
+            return self
         offset = sum(i * step for i, step in zip(index, self.strides, strict=False))
         address = self.address + offset * self.itemsize
         count = len(index)
@@ -131,7 +135,7 @@ class DeviceArray:
 
     def numpy(self) -> npt.NDArray[Any]:
         """A copy in the host's memory; bfloat16 as ml_dtypes has it."""
-        nbytes = int(np.prod(self.shape)) * ITEM_BYTES[self.dtype]
+        nbytes = math.prod(self.shape) * ITEM_BYTES[self.dtype]
         span = Span(self._memory.address, nbytes, ITEM_BYTES[self.dtype], self._memory)
         with _device.LOCK:
             wait = _device.fetch_array(self._device, span, host_type(self.dtype))
@@ -252,11 +256,23 @@ def view(value: Any, name: str, home: Device | None = None) -> View:
 
 
 def new_array(like: Any, shape: tuple[int, ...], dtype: str, device: Device) -> Any:
-    """An array of the library that `like` is of, not initialised; a `DeviceArray` for others."""
+    """An array of the library that `like` is of, not initialised; a `DeviceArray` for others.
+
+    Raises
+    ------
+    RuntimeError
+        There is too little memory.
+    """
     library, module = _library(like)
     if library is not None and not (dtype == "bfloat16" and module.__name__ == "cupy"):
-        return library.empty(module, shape, dtype, device.number)
-    nbytes = max(1, int(np.prod(shape, dtype=np.int64)) * ITEM_BYTES[dtype])
+        try:
+            return library.empty(module, shape, dtype, device.number)
+        except (MemoryError, RuntimeError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise RuntimeError(
+                f"backend: no memory on GPU {device.number} for a result of shape {shape}: {reason}"
+            ) from None
+    nbytes = max(1, math.prod(shape) * ITEM_BYTES[dtype])
     return DeviceArray(device, device.allocate(nbytes, lasting=True), shape, dtype)
 
 
@@ -284,12 +300,27 @@ def host_type(dtype: str) -> npt.DTypeLike:
 
 
 def _library(value: Any) -> tuple[_Library | None, Any]:
-    for each in type(value).__mro__:
+    kind: Any = type(value)
+    name = _library_name(kind)
+    module = sys.modules.get(name) if name else None
+    return (_LIBRARIES[name], module) if name and module is not None else (None, None)
+
+
+@functools.lru_cache(maxsize=256)
+def _library_name(kind: type) -> str | None:
+    for each in kind.__mro__:
         package = each.__module__.partition(".")[0]
         name = _PACKAGES.get(package, package)
-        if name in _LIBRARIES and name in sys.modules:
-            return _LIBRARIES[name], sys.modules[name]
-    return None, None
+        if name in _LIBRARIES:
+            return name
+    return None
+
+
+@functools.lru_cache(maxsize=64)
+def _type_name(typestr: str) -> str:
+    """Of a type that is not in this machine's order of bytes, no name of `ITEM_BYTES`."""
+    dtype = np.dtype(typestr)
+    return dtype.name if dtype.isnative else str(dtype)
 
 
 def _interface(value: Any) -> dict[str, Any] | None:
@@ -321,22 +352,23 @@ def _from_interface(value: Any, name: str) -> View:
         raise ValueError(f"{name}: expected an array on a GPU, got {type(value).__name__}")
     if interface.get("mask") is not None:
         raise ValueError(f"{name}: expected an array without a mask")
-    dtype = np.dtype(interface["typestr"])
-    if dtype.name not in ITEM_BYTES or not dtype.isnative:
-        raise ValueError(_wrong_type(name, str(dtype)))
+    dtype = _type_name(interface["typestr"])
+    if dtype not in ITEM_BYTES:
+        raise ValueError(_wrong_type(name, dtype))
+    size = ITEM_BYTES[dtype]
     shape = tuple(int(extent) for extent in interface["shape"])
     steps = interface.get("strides")
     if steps is None:
-        strides = tuple(int(np.prod(shape[i + 1 :])) for i in range(len(shape)))
-    elif any(step % dtype.itemsize for step in steps):
+        strides = tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
+    elif any(step % size for step in steps):
         raise ValueError(f"{name}: expected strides that are multiples of an element's size")
     else:
-        strides = tuple(int(step) // dtype.itemsize for step in steps)
+        strides = tuple(int(step) // size for step in steps)
     address, read_only = int(interface["data"][0] or 0), bool(interface["data"][1])
     device = _device_of(address, name)
     if interface.get("stream") is not None:
         device.wait_for(int(interface["stream"]))
-    return View(device, address, shape, strides, dtype.name, value, read_only)
+    return View(device, address, shape, strides, dtype, value, read_only)
 
 
 def _device_of(address: int, name: str) -> Device:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -106,8 +107,7 @@ def matmul(
     where `valid_ratio` cannot be met, `out` may have been written to.
     """
     criterion = checked_criterion(tau, valid_ratio, max_rel_error)
-    with _device.LOCK:
-        operands = open_operands(a, b, devices, precision)
+    with _opened(a, b, devices, precision) as operands:
         sizes = _block(block, operands)
         result = open_result(out, operands)
         sink = Sink(result, operands)
@@ -138,8 +138,7 @@ def plan(
     host would keep, and the error bound as rigorous.
     """
     criterion = checked_criterion(tau, valid_ratio, max_rel_error)
-    with _device.LOCK:
-        operands = open_operands(a, b, None, precision)
+    with _opened(a, b, None, precision) as operands:
         sizes = _block(block, operands)
         work = Work(operands, sizes, operands.dtype, precision)
         if not operands.batch:
@@ -158,8 +157,7 @@ def multiply_arrays(
     devices: Sequence[int] | None = None,
 ) -> Any:
     """`spamm.multiply` on GPUs, with a plan made anywhere; parameters as for `matmul`."""
-    with _device.LOCK:
-        operands = open_operands(a, b, devices, precision)
+    with _opened(a, b, devices, precision) as operands:
         _check_plan(plan, operands)
         result = open_result(out, operands)
         sink = Sink(result, operands)
@@ -174,14 +172,24 @@ def multiply_arrays(
 
 def refresh(plan: Plan | BatchPlan, a: Any, b: Any) -> Plan | BatchPlan:
     """`Plan.refresh` for arrays on a GPU: norms and new lists are made there."""
-    with _device.LOCK:
-        operands = open_operands(a, b, None, None)
+    with _opened(a, b, None, None) as operands:
         _check_plan(plan, operands)
         work = Work(operands, plan.block, operands.dtype, None)
         if isinstance(plan, Plan):
             return _refreshed(plan, work, ())
         plans = tuple(_refreshed(each, work, index) for index, each in plan.items())
         return BatchPlan(plan.batch, plans, plan.shape, plan.block)
+
+
+@contextlib.contextmanager
+def _opened(
+    a: Any, b: Any, numbers: Sequence[int] | None, precision: str | None
+) -> Iterator[Operands]:
+    """The operands, their device current, and this thread alone with it."""
+    with _device.LOCK:
+        operands = open_operands(a, b, numbers, precision)
+        with operands.home.current():
+            yield operands
 
 
 def _refreshed(plan: Plan, work: Work, index: tuple[int, ...]) -> Plan:

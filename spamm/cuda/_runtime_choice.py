@@ -25,10 +25,7 @@ def device_name(device: Device) -> str:
 
 def block_for(device: Device, shape: Sizes, dtype: str) -> Sizes:
     """Block sizes for (m, k, n) = shape where the caller names none."""
-    tuned = _tuned.lookup(BACKEND, device_name(device), dtype, shape)
-    if tuned is not None and refusal(tuned.block, dtype, device.arch) is None:
-        return tuned.block
-    return DEFAULT_BLOCK
+    return _block_for(_known(), device_name(device), device.arch, shape, dtype)
 
 
 def unit_of(dtype: str, precision: str | None) -> str:
@@ -52,22 +49,60 @@ def config_for(
     ValueError
         No kernel fits the block.
     """
-    tuned = _tuned.lookup(
-        BACKEND,
-        device_name(device),
-        dtype,
-        shape,
-        valid_ratio=max(_USUAL_RATIO if valid_ratio is None else valid_ratio, 1e-9),
-        match={"block": block, "unit": unit, "out": out},
-    )
+    ratio = max(_USUAL_RATIO if valid_ratio is None else valid_ratio, 1e-9)
+    known, name = _known(), device_name(device)
+    return _config_for(known, name, device.arch, dtype, out, unit, shape, block, ratio)
+
+
+class _Known:
+    """Stands for what is known now in the keys of caches."""
+
+    def __init__(self, entries: tuple[_tuned.Tuned, ...]) -> None:
+        self.entries = entries
+
+
+_latest = _Known(())
+
+
+def _known() -> _Known:
+    global _latest
+    entries = _tuned.entries()
+    # the same object while the file stays as it is
+    if entries is not _latest.entries:
+        _latest = _Known(entries)
+    return _latest
+
+
+@functools.lru_cache(maxsize=256)
+def _block_for(_now: _Known, name: str, arch: str, shape: Sizes, dtype: str) -> Sizes:
+    tuned = _tuned.lookup(BACKEND, name, dtype, shape)
+    if tuned is not None and refusal(tuned.block, dtype, arch) is None:
+        return tuned.block
+    return DEFAULT_BLOCK
+
+
+@functools.lru_cache(maxsize=256)
+def _config_for(
+    _now: _Known,
+    name: str,
+    arch: str,
+    dtype: str,
+    out: str,
+    unit: str,
+    shape: Sizes,
+    block: Sizes,
+    ratio: float,
+) -> MultiplyConfig:
+    match = {"block": block, "unit": unit, "out": out}
+    tuned = _tuned.lookup(BACKEND, name, dtype, shape, valid_ratio=ratio, match=match)
     if tuned is not None:
         try:
             config = MultiplyConfig.from_dict(tuned.config)
         except ValueError:
             config = None
-        if config is not None and config.validate(device.arch) is None:
+        if config is not None and config.validate(arch) is None:
             return config
-    return _default(dtype, device.arch, block, out, unit)
+    return _default(dtype, arch, block, out, unit)
 
 
 @functools.lru_cache(maxsize=256)

@@ -84,21 +84,31 @@ def start(device: Device, source: str, launch: Launch, spans: Mapping[str, Span]
 
 def _buffers(device: Device, buffers: tuple[Buffer, ...]) -> Spans:
     """One allocation for all; those that must be zero lie together, and are set by one command."""
-    ordered = sorted(buffers, key=lambda each: not each.zeroed)
-    sizes = [max(1, each.size) * each.dtype.itemsize for each in ordered]
-    starts = np.cumsum([0] + [-(-size // _LINE) * _LINE for size in sizes]).tolist()
-    if not ordered:
+    if not buffers:
         return {}
-    memory = device.allocate(starts[-1])
-    zeroed = sum(each.zeroed for each in ordered)
+    total, zeroed, places = _layout(buffers)
+    memory = device.allocate(total)
     if zeroed:
-        device.zero(memory.address, starts[zeroed])
+        device.zero(memory.address, zeroed)
     return {
-        each.name: Span(
-            memory.address + begin, each.size * each.dtype.itemsize, each.dtype.itemsize, memory
-        )
-        for each, begin in zip(ordered, starts, strict=False)
+        name: Span(memory.address + begin, nbytes, itemsize, memory)
+        for name, begin, nbytes, itemsize in places
     }
+
+
+@functools.lru_cache(_PROGRAMS)
+def _layout(
+    buffers: tuple[Buffer, ...],
+) -> tuple[int, int, tuple[tuple[str, int, int, int], ...]]:
+    """Bytes of all, and of those that must be zero; name, place, bytes and element of each."""
+    begin = zeroed = 0
+    places = []
+    for each in sorted(buffers, key=lambda each: not each.zeroed):
+        nbytes = each.size * each.dtype.itemsize
+        places.append((each.name, begin, nbytes, each.dtype.itemsize))
+        begin += -(-max(1, nbytes) // _LINE) * _LINE
+        zeroed = begin if each.zeroed else zeroed
+    return begin, zeroed, tuple(places)
 
 
 def new_matrix(device: Device, shape: tuple[int, ...], dtype: str, *, padded: bool = False) -> View:

@@ -156,7 +156,7 @@ def open_result(out: Any, operands: Operands) -> Result:
         raise ValueError("out: expected an array that can be written to")
     if any(step == 0 and size > 1 for step, size in zip(stack.strides, shape, strict=True)):
         raise ValueError("out: expected elements that do not share memory with each other")
-    if any(overlap(_as_numpy(stack), _as_numpy(each)) for each in (operands.a, operands.b)):
+    if _shares_memory(stack, operands.a) or _shares_memory(stack, operands.b):
         raise ValueError("out: expected memory of its own, it overlaps a or b")
     return Result(out, stack)
 
@@ -225,6 +225,11 @@ def uploaded(home: Device, array: Array) -> View:
     span = upload_array(home, values)
     strides = tuple(step // values.itemsize for step in values.strides)
     return View(home, span.address, values.shape, strides, values.dtype.name, span.owner)
+
+
+def _shares_memory(x: View, y: View) -> bool:
+    (begin, end), (first, last) = x.extent, y.extent
+    return begin < last and first < end and overlap(_as_numpy(x), _as_numpy(y))
 
 
 def _as_numpy(stack: View) -> Array:

@@ -8,6 +8,7 @@ bindings of the driver, which nvrtc comes with.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -28,6 +29,9 @@ _MOST_LOCKED = 64 << 20
 _NO_TIMING = 2  # CU_EVENT_DISABLE_TIMING
 # Registers are given to warps in steps
 _REGISTER_STEP = 256
+
+# By thread: the devices whose contexts are pushed
+_pushed = threading.local()
 
 
 def find_devices() -> tuple[Device, ...]:
@@ -79,6 +83,7 @@ class PyCudaDevice:
         self._gpu, self._context = gpu, gpu.retain_primary_context()
         self._functions: dict[str, dict[str, Any]] = {}
         self._prepared: set[tuple[str, str]] = set()
+        self._resident: dict[tuple[str, str, int, int], int] = {}
         with self.current():
             from pycuda.tools import DeviceMemoryPool, PageLockedMemoryPool
 
@@ -89,14 +94,18 @@ class PyCudaDevice:
     @contextlib.contextmanager
     def current(self) -> Iterator[None]:
         """Pushed for as long as it is needed: PyCUDA ends a process that leaves one current."""
-        # equal for every object that stands for the primary context
-        if self._driver.Context.get_current() == self._context:
+        stack = vars(_pushed).setdefault("devices", [])
+        if stack and stack[-1] is self:
             yield
             return
+        # also where the caller has this context current: PyCUDA ties memory to the object that
+        # stands for a context, and to a thread
         self._context.push()
+        stack.append(self)
         try:
             yield
         finally:
+            stack.pop()
             self._driver.Context.pop()
 
     def allocate(self, nbytes: int, *, lasting: bool = False) -> _Memory:
@@ -174,6 +183,12 @@ class PyCudaDevice:
             )
 
     def resident(self, source: str, kernel: str, threads: int, shared_bytes: int) -> int:
+        key = (source, kernel, threads, shared_bytes)
+        if key not in self._resident:
+            self._resident[key] = self._fitting(*key)
+        return self._resident[key]
+
+    def _fitting(self, source: str, kernel: str, threads: int, shared_bytes: int) -> int:
         with self.current(), self._reported():
             function, uses = self._loaded(source, kernel), self._driver.function_attribute
             registers = int(function.get_attribute(uses.NUM_REGS))

@@ -43,6 +43,8 @@ class Planned:
     ----------
     check
         Raises ValueError where the valid ratio that was asked for is not met; waits for that.
+    config
+        The kernel that the lists are ordered for.
     """
 
     norms_a: Span
@@ -50,6 +52,7 @@ class Planned:
     tau: Span
     lists: Lists
     check: Callable[[], None]
+    config: MultiplyConfig
 
 
 class Work:
@@ -93,7 +96,7 @@ class Work:
         config = self._config(home, self._operands.shape, ratio)
         tiling = engine.tiling_of(config, self._operands.shape)
         lists = engine.make_lists(home, sizes, tiling, norms_a, norms_b, tau)
-        return Planned(norms_a, norms_b, tau, lists, check)
+        return Planned(norms_a, norms_b, tau, lists, check, config)
 
     def host_plan(self, planned: Planned) -> Plan:
         """The plan for the host; the device's lists stay in use for it."""
@@ -132,9 +135,7 @@ class Work:
         if len(self._operands.devices) > 1:
             self.multiply_plan(index, self.host_plan(planned), c)
             return _no_check
-        ratio = criterion.value if criterion.name == "valid_ratio" else None
-        config = self._config(self._operands.home, self._operands.shape, ratio)
-        engine.multiply(*self._operands.pair(index), c, planned.lists, config)
+        engine.multiply(*self._operands.pair(index), c, planned.lists, planned.config)
         return planned.check
 
     def multiply_plan(self, index: Index, plan: Plan, c: View) -> None:
@@ -192,9 +193,10 @@ class Work:
         norms_a, norms_b = self._norms_of(index)
         tau = self._tau_for_bound(index, bound)
         home, shape = self._operands.home, self._operands.shape
-        tiling = engine.tiling_of(self._config(home, shape, None), shape)
+        config = self._config(home, shape, None)
+        tiling = engine.tiling_of(config, shape)
         lists = engine.make_lists(home, self._grid, tiling, norms_a, norms_b, tau)
-        return self.host_plan(Planned(norms_a, norms_b, tau, lists, _no_check))
+        return self.host_plan(Planned(norms_a, norms_b, tau, lists, _no_check, config))
 
     def _tau_for_bound(self, index: Index, bound: float) -> Span:
         if not bound > 0:

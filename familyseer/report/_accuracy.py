@@ -37,11 +37,12 @@ class AccuracyLog:
 
         A warning says so where it cannot be written, once.
         """
+        accuracy = None if accuracy is None else round(accuracy, 4)
         if self._failed or accuracy is None or self._last.get(family) == accuracy:
             return
         self._last[family] = accuracy
         line = io.StringIO()
-        csv.writer(line).writerow((round(elapsed_s, 3), trials, family, round(accuracy, 4)))
+        csv.writer(line).writerow((round(elapsed_s, 3), trials, family, accuracy))
         try:
             # one call for each line: a crash tears the last one at most
             with self.path.open("ab", buffering=0) as file:

@@ -76,7 +76,8 @@ def log_axis(label: str, values: Sequence[float], write: Callable[[float], str])
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     decades = [float(10.0**e) for e in range(first, last + 1) if low <= 10.0**e <= high]
     if len(decades) < 3:
-        parts = (1.0, 2.0, 5.0) if last - first <= 2 else (1.0, 3.0)
+        # a scale spans a factor of 2.25 at least, more than there is between any two of these
+        parts = (1.0, 2.0, 3.0, 5.0) if last - first <= 2 else (1.0, 3.0)
         decades = [
             part * 10.0**e
             for e in range(first, last + 1)

@@ -76,15 +76,16 @@ def _family(
     rows = tuple(
         (
             n,
-            str(member["weight"]),
-            format_percent(float(member["share"])),
             format_latency(times.get(n)),
+            format_percent(float(member["share"])),
+            str(member["weight"]),
             _trials(data, n, member["key"]),
             origin(data, n, member["key"]),
         )
         for n, member in members
     )
-    headings = ("subgraph", "runs", "of operations", "best", "trials", "schedule")
+    # what fits a phone without moving the table comes first
+    headings = ("subgraph", "best", "of operations", "runs", "trials", "schedule")
     return tag(
         "article",
         tag("h3", name),

@@ -70,6 +70,7 @@ def _draw(figure: Figure) -> Any:
     axes.set_title(figure.title, loc="left", fontsize=11)
     if isinstance(figure.plot, Chart):
         _draw_chart(axes, figure.plot)
+        canvas.legend(loc="outside lower left", ncols=2, fontsize=8, frameon=False)
     else:
         _draw_bars(axes, figure.plot)
     axes.spines[["top", "right"]].set_visible(False)
@@ -90,7 +91,6 @@ def _draw_chart(axes: Any, chart: Chart) -> None:
     _scale(axes, "x", chart.x)
     _scale(axes, "y", chart.y)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, frameon=False)
 
 
 def _scale(axes: Any, which: str, axis: Axis) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -164,13 +163,18 @@ def _read_comparison(data: RunData, out: Path) -> None:
         for run in facts.items(_object(data, path, "a comparison of tuners"), "runs")
         if isinstance(run, dict) and isinstance(run.get("folder"), str)
     ]
-    # where a comparison was made is not where it is read, and only its own folders are looked into
-    beside: Callable[[dict[str, Any]], Path] = lambda run: out.parent / Path(run["folder"]).name  # noqa: E731
-    data.compared = next((run for run in runs if beside(run) == out), {})
+    data.compared = next((run for run in runs if _beside(out, run) == out), {})
     for run in runs:
         mine = run is data.compared
         if mine or not data.compared or run.get("round") != data.compared.get("round"):
             continue
-        rounds = _told(data, read_rounds(beside(run) / "history.csv"))
+        folder = _beside(out, run)
+        rounds = _told(data, read_rounds(folder / "history.csv")) if folder else []
         tuner = facts.text(run, "tuner", facts.SHORT)
         data.rivals.append(Rival(tuner, facts.positive(run, "tuned_us"), rounds))
+
+
+def _beside(out: Path, run: dict[str, Any]) -> Path | None:
+    """The folder of a compared run: where it is read now, and nowhere but beside `out`."""
+    name = Path(run["folder"]).name
+    return None if name in ("", "..") or "\0" in name else out.parent / name

@@ -31,14 +31,14 @@ dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(18rem, 1
   gap: .3rem 1.5rem; margin: .5rem 0; }
 dl div { display: flex; gap: .75rem; justify-content: space-between;
   border-bottom: 1px solid var(--rule); }
-dt { color: var(--soft); flex: none; max-width: 50%; }
+dt { color: var(--soft); flex: none; max-width: 60%; }
 dd { margin: 0; text-align: right; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(28rem, 100%), 1fr));
   gap: 1rem; align-items: start; }
 figure, article { margin: 0; padding: .9rem; background: var(--card);
   border: 1px solid var(--rule); border-radius: .5rem; min-width: 0; }
 article { margin-bottom: 1rem; }
-figure svg { display: block; width: 100%; height: auto; max-width: 36rem; margin: 0 auto; }
+figure svg { display: block; width: 100%; height: auto; max-width: 30rem; margin: 0 auto; }
 svg text { font: 12px system-ui, sans-serif; fill: var(--ink); }
 .grid { stroke: var(--rule); } .axis { stroke: var(--soft); }
 .curve, .level { fill: none; stroke-width: 2; stroke-linejoin: round; }
@@ -54,9 +54,9 @@ svg text { font: 12px system-ui, sans-serif; fill: var(--ink); }
     + """
 .legend { font-size: .875rem; }
 .legend li { display: flex; align-items: center; gap: .4rem; }
-.swatch { flex: none; width: 1.6rem; border-top: 3px solid; }
-.swatch.level { border-top-style: dashed; }
-.swatch.dots { width: .7rem; height: .7rem; border: .35rem solid; border-radius: 50%; }
+.swatch { flex: none; width: 1.6rem; border-style: solid; border-width: 3px 0 0; }
+.swatch.level { border-style: dashed; }
+.swatch.dots { width: .7rem; border-width: .35rem; border-radius: 50%; }
 details { margin: .5rem 0; }
 summary { cursor: pointer; padding: .3rem 0; }
 summary .soft { margin-left: .4rem; }
@@ -67,13 +67,14 @@ th, td { text-align: left; vertical-align: top; padding: .3rem .9rem .3rem 0;
   border-bottom: 1px solid var(--rule); font-weight: normal; }
 thead th { color: var(--soft); vertical-align: bottom; }
 tbody th { min-width: 9rem; max-width: 16rem; }
-td:not(.number) { min-width: 11rem; overflow-wrap: break-word; }
+td:not(.number) { min-width: 15rem; overflow-wrap: break-word; }
 .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 pre { overflow-x: auto; padding: .7rem; margin: .5rem 0; background: var(--page);
   border: 1px solid var(--rule); border-radius: .3rem; font-size: .8rem; line-height: 1.4; }
 pre, code { font-family: ui-monospace, monospace; }
 footer { margin-top: 2.5rem; border-top: 1px solid var(--rule); }
 :focus-visible { outline: 2px solid var(--k0); outline-offset: 2px; }
+@media (max-width: 30rem) { body { padding: .75rem; } figure, article { padding: .6rem; } }
 @media print { :root { color-scheme: light; --page: #fff; --card: #fff; --ink: #000;
   --soft: #444; --rule: #bbb; --bar: #2f6fb7; --good: #17693c; --warn: #8f3d00; --k0: #0b5cad;
   --k1: #b3461e; --k2: #1a7348; --k3: #7d35a3; --k4: #7a6100; --k5: #006d7f; --k6: #ac2f68;

@@ -14,8 +14,8 @@ from familyseer.report._html import tag
 from familyseer.report._plot import Bars, Chart, Figure, Series
 
 # in units of the drawing: small enough for letters to be read on a phone, where the drawing is
-# scaled to about three quarters
-_WIDTH, _HEIGHT = 420.0, 270.0
+# scaled to seven eighths
+_WIDTH, _HEIGHT = 360.0, 250.0
 _RIGHT, _TOP, _BOTTOM = 14.0, 12.0, 44.0
 _LETTER = 6.6
 _BAR, _GAP = 22.0, 10.0

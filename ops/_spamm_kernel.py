@@ -251,8 +251,11 @@ class _Emitter:
             for one in sums:
                 for lane in range(lanes):
                     put(total, total[index(0)] + one[index(lane)], 1)
-            root = tirx.sqrt(total[index(0)])
-            T.buffer_store(norms, root, [self._norm_at(place, k_block)])
+            # NaN is not below infinity either, and must not be skipped
+            infinite = T.infinity("float32")
+            squares = T.Bind(total[index(0)])
+            norm = tirx.Select(squares < infinite, tirx.sqrt(squares), infinite)
+            T.buffer_store(norms, norm, [self._norm_at(place, k_block)])
 
     def _add_squares(self, sums: list[Any], origin: Any, extent: Any) -> None:
         lanes = self._kernel.lanes
@@ -295,9 +298,9 @@ class _Emitter:
                 T.buffer_store(count, index(0), [index(0)])
                 with loop(begin, end) as entry:
                     norm = norms[self._norm_at(place, wide(self._ks[entry]))]
-                    # a product of norms that is NaN (0 times infinity) is kept
-                    below = self._weight_norms[entry] * norm < self._tau[index(0)]
-                    with T.If(tirx.Not(below)), T.Then():
+                    # never NaN: stored blocks have norms above zero, and no norm is NaN
+                    product = self._weight_norms[entry] * norm
+                    with T.If(product >= self._tau[index(0)]), T.Then():
                         T.buffer_store(kept, T.Cast("int32", entry), [count[index(0)]])
                         T.buffer_store(count, count[index(0)] + 1, [index(0)])
                 number = T.Bind(count[index(0)])

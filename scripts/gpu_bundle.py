@@ -4,7 +4,7 @@
     python scripts/gpu_host.py --bundle .gpu-bundle        # there
 
 The host is expected to have Python on x86-64 Linux with what comes with PyTorch (NumPy, SciPy,
-networkx, and so on), CUDA, onnx, click, rich, psutil, cloudpickle, matplotlib and pytest; what it
+networkx, setuptools), CUDA, onnx, click, rich, psutil, cloudpickle, matplotlib and pytest; what it
 lacks of these is added by ``--with NAME``. TVM's compiler is 260 MB, of which a dictionary as large
 as itself leaves a fifth; that takes some minutes of one core and 3 GB of memory.
 """
@@ -40,13 +40,12 @@ PACKAGES = (
     "platformdirs",
     "mako",
     "markupsafe",
-    "setuptools",
-    "wheel",
 )
 # only compiled on the host, against its driver
 SOURCES = ("pycuda",)
 # sources and headers, for those who build TVM or against it
 _UNUSED = ("3rdparty", "src", "include", "web", "licenses", "cmake", "lib64", "share")
+_UNUSED_FILES = ("*.pyc", "*.pyx", "*.pyi", "*.cdx.json", "libtvm_ffi_testing.so")
 _LAST_GLIBC = 39
 _DICTIONARY = 256 << 20
 
@@ -108,7 +107,7 @@ def pack(site: Path, archive: Path, preset: int) -> None:
         {"id": lzma.FILTER_X86},
         {"id": lzma.FILTER_LZMA2, "preset": preset, "dict_size": _DICTIONARY},
     ]
-    files = [p for p in site.rglob("*") if p.is_file() and p.suffix != ".pyc"]
+    files = [p for p in site.rglob("*") if p.is_file() and not any(map(p.match, _UNUSED_FILES))]
     with (
         lzma.open(archive, "wb", filters=filters) as stream,
         tarfile.open(fileobj=stream, mode="w|") as tar,

@@ -1,10 +1,13 @@
-"""What tests of SpAMM on a GPU need; other tests here see to their own needs."""
+"""What tests on a GPU share; each skips, saying so, where what it needs is missing."""
 
 from __future__ import annotations
 
 import pytest
 
 from spamm import _backends
+from tests.familyseer.kernels.conftest import rows
+
+__all__ = ["rows", "spamm_gpu"]
 
 
 @pytest.fixture(scope="session")

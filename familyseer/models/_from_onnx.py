@@ -14,6 +14,7 @@ import onnx
 from familyseer.errors import UserError
 from familyseer.models._onnx_file import first_line
 from familyseer.models._onnx_graph import clean, operators
+from familyseer.models._onnx_respell import respell
 from familyseer.tvm_env import load_tvm
 
 _log = logging.getLogger(__name__)
@@ -27,19 +28,22 @@ def import_onnx(model: onnx.ModelProto, source: str) -> Any:
     """The Relax module of a model whose inputs are static, straight from TVM's importer.
 
     Raises:
-        UserError: TVM has no importer for some operators (all are named), or fails on one.
+        UserError: TVM has no importer for some operators (all are named), fails on one, or would
+            ignore what one asks for.
     """
     load_tvm()
     cleaned = clean(model, source)
     missing = unsupported_operators(cleaned)
     if missing and not unsupported_operators(model):
         _log.warning("%s: clean-up made operators TVM does not know, importing it as it is", source)
-        cleaned, missing = model, []
+        cleaned, missing = onnx.ModelProto(), []
+        cleaned.CopyFrom(model)
     if missing:
         raise UserError(
             f"{source}: TVM cannot import the ONNX operator{'s' if len(missing) > 1 else ''} "
             f"{', '.join(missing)}; expected operators that its ONNX frontend knows"
         )
+    respell(cleaned, source)
     return _import(cleaned, source)
 
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 # inputs that take less need no look at what is free
 _SMALL_BYTES = 1 << 28
+# a tuning run of gpt2 held this many: its own with the inputs of two more checks, what is on its
+# way to the process that runs libraries, and that process's arrays and tensors
+_RUN_COPIES = 6
 
 
 def example_inputs(inputs: Sequence[InputSpec], seed: int = 0) -> dict[str, np.ndarray[Any, Any]]:
@@ -23,8 +26,8 @@ def example_inputs(inputs: Sequence[InputSpec], seed: int = 0) -> dict[str, np.n
 
     Floats are N(0, 1), weights normal with the moments that they name; integers that index
     something are spread over the axis that they index; other integers and booleans are 0 or 1, and
-    all 1 in a mask: a row masked out altogether makes its softmax NaN. Every input has a generator of its own, so that its values do not depend on
-    which inputs come before it.
+    all 1 in a mask: a row masked out altogether makes its softmax NaN. Every input has a generator
+    of its own, so that its values do not depend on which inputs come before it.
 
     Args:
         inputs: shapes in elements.
@@ -60,13 +63,15 @@ def _check_memory(inputs: Sequence[InputSpec]) -> None:
     needed = sum(math.prod(spec.shape) * _numpy_dtype(spec.dtype).itemsize for spec in inputs)
     if needed < _SMALL_BYTES:
         return
+    count = sum(spec.weight is not None for spec in inputs)
+    copies = _RUN_COPIES if count else 1
     available = min(int(psutil.virtual_memory().available), memory_bytes())
-    if needed > available:
-        count = sum(spec.weight is not None for spec in inputs)
-        weights = f", {count} weights among them," if count else ""
+    if copies * needed > available:
+        what = f"the model's inputs and its {count} weights" if count else "the model's inputs"
+        times = f", of which a run holds about {copies} copies" if count else ""
         raise UserError(
-            f"the model's inputs{weights} take {needed / 1e9:.1f} GB of memory for each copy; "
-            f"expected no more than the {available / 1e9:.1f} GB that are free"
+            f"{what} take {needed / 1e9:.1f} GB of memory{times}; expected "
+            f"{copies * needed / 1e9:.1f} GB to be free, found {available / 1e9:.1f} GB"
         )
 
 

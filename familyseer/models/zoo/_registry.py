@@ -48,10 +48,10 @@ def _tokens(sequence: int, vocabulary: int) -> tuple[InputSpec, ...]:
 
 
 # parameter counts are the published ones where there is one:
-# torchvision's for the convolutional networks; for mobilenet_0.5 and resnet152_v2, which it does not
-# have, those of MXNet Gluon's model zoo (1,342,536 and 60,329,140), which counts BatchNorm's running
-# statistics too: 10,944 and 143,878 of them (Gluon's mobilenetv2_0.5 rounds its channels otherwise
-# than the paper's authors do, and stores 1,983,104);
+# torchvision's for the convolutional networks; for mobilenet_0.5 and resnet152_v2, which it does
+# not have, those of MXNet Gluon's model zoo (1,342,536 and 60,329,140), which counts BatchNorm's
+# running statistics too: 10,944 and 143,878 of them (Gluon's mobilenetv2_0.5 rounds its channels
+# otherwise than the paper's authors do, and stores 1,983,104);
 # timm's for vit_tiny, torchvision's vit_h_14 with a linear head (632,045,800) for vit_huge;
 # for the language models those of the model cards' checkpoints, read with the library that they are
 # published for: BERT-Mini; bert-large-uncased without its pre-training heads, pooler included

@@ -58,7 +58,7 @@ def main(
 def measure(
     a: Any, b: Any, ratio: float, budget_s: float, folder: Path, rounds: int
 ) -> dict[str, Any]:
-    """Tunes at one valid ratio, then times the default and what was found in turns, and the BLAS."""
+    """Tunes at one valid ratio, then times the default and what was found in turns."""
     empty, kept = str(folder / "none"), str(folder / "kept")
     os.environ["SPAMM_CACHE"] = kept
     summary = tune_spamm(SpammOptions(folder / "out", ratio, budget_s=budget_s), a, b)

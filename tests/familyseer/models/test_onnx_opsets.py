@@ -15,7 +15,6 @@ from familyseer.errors import UserError
 from familyseer.models import LoadedModel, example_inputs, load_model
 
 HIDDEN, HEADS, VOCABULARY = 16, 2, 40
-Node = onnx.NodeProto
 
 
 class Decoder:
@@ -23,7 +22,7 @@ class Decoder:
 
     def __init__(self, opset: int) -> None:
         self.opset = opset
-        self.nodes: list[Node] = []
+        self.nodes: list[onnx.NodeProto] = []
         self.weights: dict[str, np.ndarray[Any, Any]] = {}
         self._rng = np.random.default_rng(opset)
 
@@ -178,7 +177,7 @@ def test_decoder_of_any_opset_computes_what_onnxruntime_computes(
 
 def one_operator(
     path: Path,
-    node: Node,
+    node: onnx.NodeProto,
     weights: dict[str, Any],
     shape: Sequence[int],
     *,
@@ -234,7 +233,11 @@ def one_operator(
     ids=["integer exponent", "one-hot", "scales of some axes", "sizes of one axis"],
 )
 def test_operator_that_the_importer_stumbles_over_is_computed(
-    tmp_path: Path, node: Node, weights: dict[str, Any], shape: Sequence[int], element: int
+    tmp_path: Path,
+    node: onnx.NodeProto,
+    weights: dict[str, Any],
+    shape: Sequence[int],
+    element: int,
 ) -> None:
     path = one_operator(tmp_path / "one.onnx", node, weights, shape, element=element)
     model = load_model(path)

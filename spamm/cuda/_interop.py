@@ -214,21 +214,13 @@ _LIBRARIES = {
 _PACKAGES = {"tvm_ffi": "tvm"}
 
 
-def on_device(value: Any) -> bool:
-    """Whether a value is an array in a GPU's memory."""
-    where = getattr(value, "__dlpack_device__", None)
-    if where is not None:
-        return int(where()[0]) in CUDA_KINDS
-    return _interface(value) is not None
-
-
 def view(value: Any, name: str, home: Device | None = None) -> View:
     """The array in GPU memory that a value is, ready for its device's stream.
 
     Parameters
     ----------
     value
-        Anything for which `on_device` is true.
+        Anything for which `spamm._backends.on_device` is true.
     name
         The argument, for messages.
     home

@@ -1,7 +1,7 @@
-"""What one GPU does for a product: norms, tau, lists, the product itself; nothing waits.
+"""What one GPU does for a product: norms, tau, lists, the product itself.
 
 Arrays stay on the device. Each function puts launches on its stream and returns what will be
-there once they have run; only `Pending` results are waited for, by calling them.
+there once they have run, without waiting where it does not say so.
 """
 
 from __future__ import annotations

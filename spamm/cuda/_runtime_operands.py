@@ -17,8 +17,9 @@ from spamm._arrays import (
     overlap,
     own_index,
 )
+from spamm._backends import on_device
 from spamm.cuda._device import Device, device, devices, fetch_array, upload_array
-from spamm.cuda._interop import View, host_type, new_array, on_device, reader_stream, view
+from spamm.cuda._interop import View, host_type, new_array, reader_stream, view
 from spamm.cuda._runtime_choice import check_shape, refusal
 from spamm.cuda._runtime_engine import new_matrix
 from spamm.cuda._space import DEFAULT_BLOCK

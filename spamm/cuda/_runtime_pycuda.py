@@ -172,15 +172,17 @@ class PyCudaDevice:
             )
 
     def launch(self, source: str, launch: Launch, args: Sequence[Argument]) -> None:
-        with self.current(), self._reported():
-            function = self._function(source, launch.kernel, args)
-            function.prepared_async_call(
-                launch.grid,
-                launch.block,
-                self._queue,
-                *[_value(arg) for arg in args],
-                shared_size=launch.shared_bytes,
-            )
+        with self.current():
+            try:
+                self._function(source, launch.kernel, args).prepared_async_call(
+                    launch.grid,
+                    launch.block,
+                    self._queue,
+                    *[_value(arg) for arg in args],
+                    shared_size=launch.shared_bytes,
+                )
+            except self._driver.Error as error:
+                raise self._failed(error) from None
 
     def resident(self, source: str, kernel: str, threads: int, shared_bytes: int) -> int:
         key = (source, kernel, threads, shared_bytes)
@@ -279,7 +281,10 @@ class PyCudaDevice:
         try:
             yield
         except self._driver.Error as error:
-            raise RuntimeError(f"backend: GPU {self.number} failed: {_line(error)}") from None
+            raise self._failed(error) from None
+
+    def _failed(self, error: Exception) -> RuntimeError:
+        return RuntimeError(f"backend: GPU {self.number} failed: {_line(error)}")
 
 
 def _value(arg: Argument) -> Any:

@@ -19,6 +19,7 @@ from spamm._arrays import rounded_to_tf32
 from spamm.cuda import DeviceArray
 from spamm.cuda import _runtime_engine as engine
 from spamm.cuda._compile import compile_cubin, resources
+from spamm.cuda._device import fetch_array
 from spamm.cuda._runtime_choice import device_name
 from spamm.cuda._runtime_kernels import copy_source, probe_source
 from spamm.cuda._space import default
@@ -88,6 +89,27 @@ def test_plans_are_the_host_s_for_the_same_norms(
     assert plan.error_bound == pytest.approx(host.error_bound, rel=1e-3)
     c = spamm.matmul(a, b, tau=tau, block=BLOCK, backend="cuda")
     assert np.linalg.norm(c - exact(a, b)) <= plan.error_bound + 1e-4
+
+
+@pytest.mark.parametrize("block", [(32, 16, 32), (128, 16, 64)])
+def test_plans_of_the_host_are_taken_with_tiles_of_any_size(
+    gpus: Gpus, decaying: Decaying, block: tuple[int, int, int]
+) -> None:
+    a, b = decaying(144, 64, np.float32), decaying(64, 200, np.float32, seed=1)
+    plan = spamm.plan(a, b, valid_ratio=0.5, block=block, backend="numpy")
+    close(spamm.multiply(plan, a, b, backend="cuda"), kept_only(a, b, plan))
+    config = default("float32", "sm_90", block)
+    tiling = engine.tiling_of(config, plan.shape)
+    lists = engine.upload_lists(gpus[0], plan, tiling)
+    order = fetch_array(gpus[0], lists.order, np.int32)()
+    down, across = config.grid_tiles(144, 200)
+    np.testing.assert_array_equal(np.sort(order), np.arange(down * across))
+    # the heaviest tile comes first
+    counts = np.diff(plan.offsets).reshape(plan.grid[0], plan.grid[2])
+    i, j = divmod(int(order[0]), across)
+    rows = slice(i * config.tile[0] // block[0], -(-(i + 1) * config.tile[0] // block[0]))
+    columns = slice(j * config.tile[1] // block[2], -(-(j + 1) * config.tile[1] // block[2]))
+    assert counts[rows, columns].sum() >= counts.max()
 
 
 def test_lists_that_could_be_long_are_allocated_when_their_length_is_known(

@@ -42,7 +42,7 @@ def dense(rng: np.random.Generator) -> Make:
     return lambda shape: rng.standard_normal(shape) / np.sqrt(shape[1])
 
 
-def perceptron(make: Make, rows: int = 64, width: int = 1024, layers: int = 3) -> Any:
+def perceptron(make: Make, rows: int = 64, width: int = 512, layers: int = 3) -> Any:
     """Linear layers with bias and ReLU, as Gemm with a transposed weight."""
     nodes, weights, name = [], [], "x"
     for i in range(layers):

@@ -31,7 +31,7 @@ from familyseer.subgraphs import fuse
 log = logging.getLogger(__name__)
 
 # the most of a budget that finding and measuring layers may take
-SHARE = 0.2
+SHARE = 0.25
 _LONG_S = 600.0
 # what other inputs than those measured may add to the error
 _MARGIN = 0.8

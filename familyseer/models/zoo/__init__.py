@@ -88,20 +88,20 @@ def save(name: str, path: str | os.PathLike[str], seed: int = 0) -> None:
     is in memory at a time.
 
     Raises:
-        UserError: there is no such network, or the file cannot be written.
+        UserError: there is no such network, the seed is negative, or the file cannot be written.
     """
     from familyseer.models.zoo._weights import FiledWeights
 
     target = Path(path)
     if target.suffix != ".onnx":
         raise UserError(f"{target}: expected a file name that ends in .onnx")
-    network = _network(name)
+    network, seed = _network(name), _checked(seed)
     written = target
     try:
         if network.is_huge:
             written = target.with_name(f"{target.name}.data")
             with written.open("wb") as file:
-                model = _draw(network, FiledWeights(_checked(seed), file, written.name))
+                model = _draw(network, FiledWeights(seed, file, written.name))
             written = target
         else:
             model = build(name, seed)

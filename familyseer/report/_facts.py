@@ -8,6 +8,8 @@ from typing import Any
 
 # of a name, and of a sentence
 SHORT, LONG = 120, 400
+# no time, rate or count of a run is beyond these; what is would overflow in reckoning
+LEAST, MOST = 1e-9, 1e24
 
 
 def number(where: Any, name: str) -> float | None:
@@ -19,9 +21,14 @@ def number(where: Any, name: str) -> float | None:
 
 
 def positive(where: Any, name: str) -> float | None:
-    """A finite number above zero, None where there is none."""
+    """A plausible number above zero, None where there is none."""
     value = number(where, name)
-    return value if value is not None and value > 0 else None
+    return value if value is not None and plausible(value) else None
+
+
+def plausible(value: float) -> bool:
+    """Whether a run can have measured or counted it."""
+    return LEAST <= value <= MOST
 
 
 def count(where: Any, name: str) -> int:
@@ -51,6 +58,10 @@ def items(where: Any, name: str) -> list[Any]:
 
 
 def shown(value: str, limit: int = LONG) -> str:
-    """A text without characters that steer a terminal or turn lines, cut to a length."""
+    """A text without characters that steer or turn what is around it, cut to a length."""
     cut = value if len(value) <= limit else value[: limit - 1] + "…"
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in cut)
+    return "".join(c if c.isprintable() or c == "\n" else _stand_in(c) for c in cut)
+
+
+def _stand_in(character: str) -> str:
+    return " " if character.isspace() else "\N{REPLACEMENT CHARACTER}"

@@ -19,6 +19,7 @@ from typing import Any
 
 from familyseer.errors import UserError
 from familyseer.machine import available_cores, cpu_model, memory_bytes
+from familyseer.report._facts import plausible
 from familyseer.safe_json import load_json, save_json
 
 log = logging.getLogger(__name__)
@@ -140,7 +141,7 @@ def read_machine(folder: Path) -> tuple[Machine | None, str]:
     usable = (
         all(isinstance(text, str) for text in texts)
         and all(type(count) is int and count >= 0 for count in counts)
-        and all(peak is None or (type(peak) in (int, float) and peak > 0) for peak in peaks)
+        and all(peak is None or (type(peak) in (int, float) and plausible(peak)) for peak in peaks)
     )
     if not usable:
         return None, f"{path}: not a run's machine"

@@ -143,9 +143,21 @@ def _summary(data: RunData) -> Element:
             ("largest relative error", f"{error:.2g}" if error is not None else ""),
             ("against ONNX Runtime", _onnxruntime(found)),
             ("precision", facts.text(precision, "precision", facts.SHORT)),
+            ("SpAMM", _spamm(facts.mapping(found, "spamm"))),
             ("without", ", ".join(facts.shown(str(w), 40) for w in facts.items(found, "without"))),
         ]
     )
+
+
+def _spamm(told: dict[str, Any]) -> str:
+    layers = facts.items(told, "layers")
+    if not layers:
+        return facts.text(told, "note")
+    error, allowed = facts.number(told, "max_rel_error"), facts.number(told, "allowed")
+    words = format_count(len(layers), "layer")
+    if error is None or allowed is None:
+        return words
+    return f"{words}, off by {error:.2g} of the dense model, {allowed:.2g} allowed"
 
 
 def _onnxruntime(found: dict[str, Any]) -> str:

@@ -55,14 +55,22 @@ class Position:
     run_us: float
 
     @property
+    def plausible(self) -> bool:
+        """Whether its figures are such that a machine can have them."""
+        rates = (self.run_us, self.flops_s, self.intensity, self.bytes_s)
+        return all(rate is None or facts.plausible(rate) for rate in rates)
+
+    @property
     def flops_s(self) -> float:
         """Operations a second."""
-        return self.flops / self.run_us * 1e6
+        return self.flops / self.run_us * 1e6 if self.run_us else math.inf
 
     @property
     def bytes_s(self) -> float | None:
         """Bytes a second."""
-        return None if self.bytes_moved is None else self.bytes_moved / self.run_us * 1e6
+        if self.bytes_moved is None:
+            return None
+        return self.bytes_moved / self.run_us * 1e6 if self.run_us else math.inf
 
     @property
     def intensity(self) -> float | None:
@@ -88,7 +96,9 @@ def positions(data: RunData) -> list[Position]:
             if schedule is not None and flops is not None:
                 name = facts.shown(member["name"], facts.SHORT)
                 moved = bytes_of_arguments(member)
-                found.append((member["index"], Position(name, flops, moved, schedule.run_us)))
+                position = Position(name, flops, moved, schedule.run_us)
+                if position.plausible:
+                    found.append((member["index"], position))
     return [position for _, position in sorted(found, key=lambda pair: pair[0])]
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from familyseer.report._facts import SHORT, shown
+from familyseer.report._facts import SHORT, plausible, shown
 from familyseer.safe_json import read_limited
 
 _SIZE_LIMIT = 64 << 20
@@ -90,6 +89,6 @@ def _accuracy(cells: list[str]) -> AccuracyRow:
 
 def _number(cell: str) -> float:
     value = float(cell)
-    if not (math.isfinite(value) and value >= 0):
+    if value != 0 and not plausible(value):
         raise ValueError(cell)
     return value

@@ -34,7 +34,7 @@ dl div { display: flex; gap: .75rem; justify-content: space-between;
 dt { color: var(--soft); flex: none; max-width: 60%; }
 dd { margin: 0; text-align: right; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(28rem, 100%), 1fr));
-  gap: 1rem; align-items: start; }
+  gap: 1rem; }
 figure, article { margin: 0; padding: .9rem; background: var(--card);
   border: 1px solid var(--rule); border-radius: .5rem; min-width: 0; }
 article { margin-bottom: 1rem; }
@@ -56,7 +56,7 @@ svg text { font: 12px system-ui, sans-serif; fill: var(--ink); }
 .legend li { display: flex; align-items: center; gap: .4rem; }
 .swatch { flex: none; width: 1.6rem; border-style: solid; border-width: 3px 0 0; }
 .swatch.level { border-style: dashed; }
-.swatch.dots { width: .7rem; border-width: .35rem; border-radius: 50%; }
+.swatch.dots { width: 10px; border-width: 5px; border-radius: 50%; }
 details { margin: .5rem 0; }
 summary { cursor: pointer; padding: .3rem 0; }
 summary .soft { margin-left: .4rem; }

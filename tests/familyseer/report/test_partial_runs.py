@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,12 +45,20 @@ def wrong_types(content: bytes) -> bytes:
     return "\n".join(turned).encode()
 
 
+def with_numbers(number: str) -> Callable[[bytes], bytes]:
+    """Every number that has a fraction is another one."""
+    return lambda content: re.sub(rb"(?<![\w.])\d+\.\d+(e-?\d+)?", number.encode(), content)
+
+
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda _: b"",
     "cut": lambda content: content[: len(content) * 2 // 3],
     "binary": lambda content: content[:40] + bytes(range(256)) + content[40:],
     "null": lambda _: b"null\n",
     "wrong types": wrong_types,
+    "huge numbers": with_numbers("1e300"),
+    "tiny numbers": with_numbers("5e-324"),
+    "negative numbers": with_numbers("-1.5"),
 }
 
 

@@ -69,15 +69,16 @@ class Device(Protocol):
         Such as ``"NVIDIA H200"`` and ``"sm_90"``.
     multiprocessors
         How many there are.
-    stream
-        The handle of its stream.
     """
 
     number: int
     name: str
     arch: str
     multiprocessors: int
-    stream: int
+
+    @property
+    def stream(self) -> int:
+        """The handle of its stream."""
 
     def current(self) -> contextlib.AbstractContextManager[None]:
         """While it is open, the calling thread works on this device; may be nested."""

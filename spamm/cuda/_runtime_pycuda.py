@@ -8,6 +8,7 @@ bindings of the driver, which nvrtc comes with.
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -27,6 +28,7 @@ _SHARED_UNASKED = 48 << 10
 _SHARED_RESERVED = 1024
 _MOST_LOCKED = 64 << 20
 _NO_TIMING = 2  # CU_EVENT_DISABLE_TIMING
+_NO_CONTEXT = 201  # CUDA_ERROR_INVALID_CONTEXT
 # Registers are given to warps in steps
 _REGISTER_STEP = 256
 
@@ -80,16 +82,38 @@ class PyCudaDevice:
         self._registers = int(gpu.get_attribute(limits.MAX_REGISTERS_PER_MULTIPROCESSOR))
         self._threads = int(gpu.get_attribute(limits.MAX_THREADS_PER_MULTIPROCESSOR))
         self._shared = int(gpu.get_attribute(limits.MAX_SHARED_MEMORY_PER_MULTIPROCESSOR))
-        self._gpu, self._context = gpu, gpu.retain_primary_context()
+        self._gpu = gpu
         self._functions: dict[str, dict[str, Any]] = {}
         self._prepared: set[tuple[str, str]] = set()
         self._resident: dict[tuple[str, str, int, int], int] = {}
-        with self.current():
-            from pycuda.tools import DeviceMemoryPool, PageLockedMemoryPool
 
-            self._queue = driver.Stream()
-            self._pool, self._locked = DeviceMemoryPool(), PageLockedMemoryPool()
-        self.stream = int(self._queue.handle)
+    # A context takes time and memory: a GPU that is never used gets none
+
+    @functools.cached_property
+    def _context(self) -> Any:
+        return self._gpu.retain_primary_context()
+
+    @functools.cached_property
+    def _queue(self) -> Any:
+        with self.current():
+            return self._driver.Stream()
+
+    @functools.cached_property
+    def _pool(self) -> Any:
+        from pycuda.tools import DeviceMemoryPool
+
+        return DeviceMemoryPool()
+
+    @functools.cached_property
+    def _locked(self) -> Any:
+        from pycuda.tools import PageLockedMemoryPool
+
+        return PageLockedMemoryPool()
+
+    @functools.cached_property
+    def stream(self) -> int:
+        """The stream's handle."""
+        return int(self._queue.handle)
 
     @contextlib.contextmanager
     def current(self) -> Iterator[None]:
@@ -229,8 +253,10 @@ class PyCudaDevice:
 
     def owns(self, address: int) -> bool:
         attribute = self._bindings.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
-        with self.current():
-            status, ordinal = self._bindings.cuPointerGetAttribute(attribute, address)
+        status, ordinal = self._bindings.cuPointerGetAttribute(attribute, address)
+        if int(status) == _NO_CONTEXT:
+            with self.current():
+                status, ordinal = self._bindings.cuPointerGetAttribute(attribute, address)
         return int(status) == 0 and int(ordinal) == self.number
 
     def _order(self, first: int, then: int) -> None:

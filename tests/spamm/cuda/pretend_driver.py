@@ -130,6 +130,7 @@ class PretendedDriver:
         self.device_attribute = self.function_attribute = SimpleNamespace(**names)
         self.event_flags = SimpleNamespace(DISABLE_TIMING=2)
         self.events: dict[int, int] = {}
+        self.retained: list[int] = []
         self.order: list[tuple[int, int]] = []
         self.CUpointer_attribute = SimpleNamespace(CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL="ordinal")
         driver = self
@@ -152,6 +153,7 @@ class PretendedDriver:
                 return _LIMITS[name]
 
             def retain_primary_context(self) -> Context:
+                driver.retained.append(self.number)
                 return Context(self.number)
 
         class Stream:
@@ -257,5 +259,7 @@ class PretendedDriver:
 
     def cuPointerGetAttribute(self, name: str, address: int) -> tuple[Any, ...]:  # noqa: N802
         assert name == "ordinal"
+        if not Context.stack:
+            return 201, None
         owners = [gpu.number for gpu in self.gpus if gpu.owns(address)]
         return (0, owners[0]) if owners else (1, None)

@@ -62,7 +62,10 @@ def test_products_of_every_kind_run_through_pycuda(
 
 def test_gpus_wait_for_one_another_s_streams(driver: PretendedDriver, decaying: Decaying) -> None:
     a, b = decaying(96, 64, np.float32), decaying(64, 64, np.float32, seed=1)
+    close(spamm.matmul(a, b, tau=0.0, block=BLOCK, backend="cuda"), exact(a, b))
+    assert driver.retained == [0], "GPUs that are not used need no context"
     close(spamm.matmul(a, b, tau=0.0, block=BLOCK, devices=[0, 1, 2]), exact(a, b))
+    assert sorted(driver.retained) == [0, 1, 2]
     streams = [0x5000, 0x5001, 0x5002]
     assert {(streams[0], streams[1]), (streams[1], streams[0])} <= set(driver.order)
 

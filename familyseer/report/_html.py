@@ -71,7 +71,7 @@ def table(data: Table, caption: str, *, where_else: str = "") -> Element:
     body = [
         tag(
             "tr",
-            tag("th", row[0], scope="row", class_=_side(data, 0)),
+            tag("th", *_breakable(row[0]), scope="row", class_=_side(data, 0)),
             *(tag("td", cell, class_=_side(data, i)) for i, cell in enumerate(row[1:], 1)),
         )
         for row in rows
@@ -84,6 +84,15 @@ def table(data: Table, caption: str, *, where_else: str = "") -> Element:
     )
     # reached by the keyboard, for whoever cannot swipe
     return tag("div", drawn, class_="scroll", tabindex="0", role="region", aria_label=caption)
+
+
+def _breakable(name: str) -> list[Child]:
+    """A name that may go on in another line after an underscore, where its words end."""
+    first, *rest = name.split("_")
+    found: list[Child] = [first]
+    for part in rest:
+        found += ["_", tag("wbr"), part]
+    return found
 
 
 def _side(data: Table, column: int) -> str | None:

@@ -164,7 +164,7 @@ def failures(data: RunData) -> Iterator[Element]:
         )
         headings = ("reason", "while", "candidates", "subgraphs")
         yield table(
-            Table(headings, rows, frozenset({2})),
+            Table(headings, rows, frozenset({1, 2})),
             "Failed candidates by reason; # stands for numbers that differ",
             where_else="tuning/failures.jsonl",
         )

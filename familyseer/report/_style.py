@@ -62,7 +62,7 @@ summary { cursor: pointer; padding: .3rem 0; }
 summary .soft { margin-left: .4rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .875rem; line-height: 1.35; }
-caption { text-align: left; padding: .2rem 0; }
+caption { text-align: left; padding: .2rem 0; max-width: 84vw; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .9rem .3rem 0;
   border-bottom: 1px solid var(--rule); font-weight: normal; }
 thead th { color: var(--soft); vertical-align: bottom; }

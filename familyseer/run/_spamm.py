@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 # the most of a budget that finding and measuring layers may take
 SHARE = 0.25
 _LONG_S = 600.0
+# of that, what is kept for the model with the layers that were measured by then
+_SETTLING = 0.3
 # what other inputs than those measured may add to the error
 _MARGIN = 0.8
 # a layer must be faster than every dense one by more than times are noisy
@@ -161,7 +163,8 @@ class _Stage:
         self.report = report
         self.allowed = float(report["allowed"])
         budget_s = min(clock.budget_s if clock.budget_s is not None else math.inf, _LONG_S / SHARE)
-        self.until = time.monotonic() + SHARE * budget_s
+        self.share_s = SHARE * budget_s
+        self.until = time.monotonic() + self.share_s
         self._built = 0
         self._dense_s: dict[Any, float] = {}
         self._errors: dict[tuple[float, ...], float] = {}
@@ -199,7 +202,10 @@ class _Stage:
             return self.unchanged("no layer can skip blocks within the error that is allowed")
         chosen, told = [], {}
         self.fresh = self._stack.enter_context(closing(WorkerPool(1)))
-        for candidate in candidates:
+        # those that take longest first, as the time may not do for all
+        for candidate in sorted(candidates, key=lambda c: -c.layer.problem.flops):
+            if self._left_s() < _SETTLING * self.share_s:
+                break
             index = candidate.layer.index
             one = Chosen(index, candidate.block, taus[index])
             ratio = candidate.packed.valid_ratio(norms[index], one.tau)
@@ -214,8 +220,8 @@ class _Stage:
                     "blas_us": times["blas"] * 1e6,
                 }
         if not chosen:
-            return self.unchanged("no layer is faster for what it may skip")
-        return self._settle(chosen, told, probe)
+            return self.unchanged("no layer that was measured is faster for what it may skip")
+        return self._settle(sorted(chosen, key=lambda one: one.index), told, probe)
 
     def _left_s(self) -> float:
         return min(self.until - time.monotonic(), self.clock.tuning_left_s())

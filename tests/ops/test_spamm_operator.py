@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -41,24 +42,36 @@ def left(batch: int, m: int, k: int, n: int) -> Problem:
     return Problem(True, batch, m, k, n, (batch, k, n), (batch, m, n), "float32")
 
 
-def run(operator: Operator, x: Any, cpu: Any, tau: float | None = None) -> Any:
-    """The operator's result alone, or with the norms where a tau is given at run time."""
+def run(operator: Operator, x: Any, cpu: Any) -> Any:
+    """The operator's result."""
+    return _compiled(operator, cpu, False)(x)[0]
+
+
+def probe(operator: Operator, cpu: Any) -> Callable[[Any, float], list[Any]]:
+    """The operator as a function of the activations and tau: its result, and their norms."""
+    function = _compiled(operator, cpu, True)
+    return lambda x, tau: function(x, np.asarray([tau], np.float32))
+
+
+def _compiled(operator: Operator, cpu: Any, with_tau: bool) -> Callable[..., list[Any]]:
     relax, problem = tvm.relax, operator.problem
     builder = relax.BlockBuilder()
     parameters = [relax.Var("x", relax.TensorType(problem.x, problem.dtype))]
-    if tau is not None:
+    if with_tau:
         parameters.append(relax.Var("tau", relax.TensorType((1,), "float32")))
     with builder.function("main", parameters):
         with builder.dataflow():
-            value, norms = operator.emit(builder, *parameters)
-            results = [builder.emit_output(v) for v in (value, norms) if v is not None]
-        builder.emit_func_output(results if tau is not None else results[0])
+            results = [v for v in operator.emit(builder, *parameters) if v is not None]
+            results = [builder.emit_output(v) for v in results]
+        builder.emit_func_output(results)
     fused = fuse(builder.get(), cpu)
     assert not [s for s in extract_subgraphs(fused, cpu) if s.name == operator.name]
     machine = relax.VirtualMachine(tvm.compile(fused, cpu), tvm.cpu())
-    arguments = [x] if tau is None else [x, np.asarray([tau], np.float32)]
-    got = machine["main"](*[tvm.runtime.tensor(one) for one in arguments])
-    return got.numpy() if tau is None else (got[0].numpy(), got[1].numpy())
+
+    def call(*arguments: Any) -> list[Any]:
+        return [r.numpy() for r in machine["main"](*map(tvm.runtime.tensor, arguments))]
+
+    return call
 
 
 def blocky(rng: np.random.Generator, shape: tuple[int, int], dtype: str = "float32") -> Any:
@@ -106,13 +119,12 @@ def test_a_product_with_the_weight_on_the_right(sizes: Any, cpu: Any) -> None:
     packed = pack_weight(problem, weight, cpu, BLOCKS[sizes[0] % 3])
     operator = Operator("spamm", problem, packed, 0.0)
     exact = x.astype(np.float64) @ weight
-    got, norms = run(operator, x, cpu, 0.0)
+    at_tau = probe(operator, cpu)
+    got, norms = at_tau(x, 0.0)
     np.testing.assert_allclose(got, exact, atol=1e-5 * np.abs(exact).max())
     tau = middle_tau(packed, norms)
-    got = run(operator.with_tau("fixed", tau), x, cpu)
     kept = blockwise(weight.T.astype(np.float64), x.T[None], packed, norms, tau)[0].T
-    np.testing.assert_allclose(got, kept, atol=1e-5 * np.abs(exact).max())
-    np.testing.assert_allclose(run(operator, x, cpu), exact, atol=1e-5 * np.abs(exact).max())
+    np.testing.assert_allclose(at_tau(x, tau)[0], kept, atol=1e-5 * np.abs(exact).max())
 
 
 @pytest.mark.parametrize("sizes", LEFT, ids=str)
@@ -124,12 +136,29 @@ def test_a_product_with_the_weight_on_the_left(sizes: Any, cpu: Any) -> None:
     packed = pack_weight(problem, weight, cpu, (32, 32))
     operator = Operator("spamm", problem, packed, 0.0)
     exact = weight.astype(np.float64) @ x
-    got, norms = run(operator, x, cpu, 0.0)
+    at_tau = probe(operator, cpu)
+    got, norms = at_tau(x, 0.0)
     np.testing.assert_allclose(got, exact, atol=1e-5 * np.abs(exact).max())
     tau = middle_tau(packed, norms)
     kept = blockwise(weight.astype(np.float64), x, packed, norms, tau)
-    got = run(operator.with_tau("fixed", tau), x, cpu)
-    np.testing.assert_allclose(got, kept, atol=1e-5 * np.abs(exact).max())
+    np.testing.assert_allclose(at_tau(x, tau)[0], kept, atol=1e-5 * np.abs(exact).max())
+
+
+@pytest.mark.parametrize("problem", [right(100, 150, 70), left(2, 40, 70, 100)], ids=str)
+def test_a_tau_that_is_fixed_is_that_of_a_probe(problem: Problem, cpu: Any) -> None:
+    rng = np.random.default_rng(7)
+    sides = (problem.m, problem.k) if problem.left else (problem.k, problem.n)
+    packed = pack_weight(problem, blocky(rng, sides), cpu, (32, 32))
+    x = rng.standard_normal(problem.x).astype(np.float32)
+    operator = Operator("spamm", problem, packed, 0.0)
+    at_tau = probe(operator, cpu)
+    dense, norms = at_tau(x, 0.0)
+    # without a tau no norms are computed
+    np.testing.assert_array_equal(run(operator, x, cpu), dense)
+    tau = middle_tau(packed, norms)
+    fixed = run(operator.with_tau("fixed", tau), x, cpu)
+    np.testing.assert_array_equal(fixed, at_tau(x, tau)[0])
+    assert not np.array_equal(fixed, dense)
 
 
 @pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
@@ -148,12 +177,13 @@ def test_a_convolution(case: Any, cpu: Any) -> None:
     columns = im2col(x, convolution)
     exact = (weight.astype(np.float64) @ columns).reshape(out)
     operator = Operator("spamm", problem, packed, 0.0)
-    got, norms = run(operator, x, cpu, 0.0)
+    at_tau = probe(operator, cpu)
+    got, norms = at_tau(x, 0.0)
     np.testing.assert_allclose(got, exact, atol=1e-5 * np.abs(exact).max())
     # what is skipped is at most the sum of its products of norms
     tau = middle_tau(packed, norms)
     products = norms[:, None, :].astype(np.float64) * packed.norms
-    error = run(operator.with_tau("fixed", tau), x, cpu) - exact
+    error = at_tau(x, tau)[0] - exact
     skipped = np.where(products < tau, products, 0.0).sum(axis=2)
     assert 0 < np.linalg.norm(error) <= np.linalg.norm(skipped) * (1 + 1e-5)
     assert 0 < packed.valid_ratio(norms, tau) < packed.valid_ratio(norms, 0.0)
@@ -199,9 +229,8 @@ def test_blocks_of_zeros_are_not_stored(cpu: Any) -> None:
 def test_a_weight_of_zeros_gives_zeros(cpu: Any) -> None:
     problem = right(4, 40, 40)
     packed = pack_weight(problem, np.zeros((40, 40), dtype=np.float32), cpu)
-    for tau in (0.0, 1.0):
-        got = run(Operator("spamm", problem, packed, tau), np.ones((4, 40), np.float32), cpu)
-        np.testing.assert_array_equal(got, 0)
+    got = run(Operator("spamm", problem, packed, 1.0), np.ones((4, 40), np.float32), cpu)
+    np.testing.assert_array_equal(got, 0)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -93,7 +93,7 @@ def test_a_decaying_model_keeps_the_error(
     models: Any, stage: Any, pool: Any, cpu: Any, tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(0)
-    done = stage(models.perceptron(models.decaying(rng), rows=32, width=384, layers=2))
+    done = stage(models.perceptron(models.decaying(rng), rows=32, width=512, layers=2))
     assert done.layers == [0, 1]
     assert all(layer["tau"] > 0 for layer in done.report["layers"])
     assert 0 < done.report["max_rel_error"] <= LIMIT

@@ -26,7 +26,8 @@ def in_precision(model: LoadedModel, precision: str) -> LoadedModel:
     -------
     LoadedModel
         Its inputs and outputs keep their types; its `exact` is the model as it was, and its digest
-        is another one.
+        is another one. Weights that it takes as inputs (see `LoadedModel.mod`) are taken in float32
+        and converted at every run.
 
     Raises
     ------

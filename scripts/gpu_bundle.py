@@ -26,12 +26,15 @@ from pathlib import Path
 import click
 from _gpu_bundle import ARCHIVE, CONTENTS, SDISTS
 
-# Packages whose version decides what a run does are those of this environment
-PINNED = ("apache-tvm", "apache-tvm-ffi")
-# xgboost's own wheel needs NCCL, hundreds of MB for training on several GPUs
+# Packages whose version decides what a run does, and whose version here they get. XGBoost's own
+# wheel needs NCCL, hundreds of MB for training on several GPUs.
+PINNED = {
+    "apache-tvm": "apache-tvm",
+    "apache-tvm-ffi": "apache-tvm-ffi",
+    "xgboost-cpu": "xgboost",
+}
 PACKAGES = (
     *PINNED,
-    "xgboost-cpu>=2.1",
     "onnxslim>=0.1.50",
     "colorama",
     # what PyCUDA needs, to be built and to be used
@@ -58,7 +61,7 @@ def platforms() -> list[str]:
 
 def requirement(name: str) -> str:
     """A package as pip takes it, at this environment's version where that matters."""
-    return f"{name}=={importlib.metadata.version(name)}" if name in PINNED else name
+    return f"{name}=={importlib.metadata.version(PINNED[name])}" if name in PINNED else name
 
 
 def download_wheels(names: list[str], python: str, folder: Path) -> None:

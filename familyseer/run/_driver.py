@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 from familyseer.duration import format_duration
@@ -14,6 +11,7 @@ from familyseer.errors import RunError, UserError
 from familyseer.measure._workers import warm_up
 from familyseer.options import TuneOptions
 from familyseer.progress import FamilyInfo, Observer, RoundEvent, RunInfo
+from familyseer.run._ctrl_c import ending_on_ctrl_c
 from familyseer.run._folder import Identity, RunFolder, check_writable, hold
 from familyseer.safe_json import save_json
 from familyseer.search import Clock
@@ -50,33 +48,6 @@ def tune(
     warm_up()
     with hold(options.out), ending_on_ctrl_c(clock), ExitStack() as stack:
         return _Run(options, clock, observer or Observer(), stack).tune()
-
-
-@contextmanager
-def ending_on_ctrl_c(clock: Clock) -> Iterator[None]:
-    """The first Ctrl-C ends tuning as the deadline would; a second one interrupts at once.
-
-    A request to terminate is answered like a Ctrl-C: whoever sends one wants the machine back
-    soon, and what is known is worth keeping.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    previous = {number: signal.getsignal(number) for number in numbers}
-
-    def stop(_number: int, _frame: Any) -> None:
-        clock.stop()
-        for number in numbers:
-            signal.signal(number, signal.default_int_handler)
-
-    for number in numbers:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            signal.signal(number, previous[number])
 
 
 class _Run:

@@ -9,7 +9,7 @@ from typing import Any
 from familyseer.errors import RunError, UserError
 from familyseer.measure._workers import warm_up
 from familyseer.progress import FamilyInfo, Observer, RoundEvent, RunInfo
-from familyseer.run._driver import ending_on_ctrl_c
+from familyseer.run._ctrl_c import ending_on_ctrl_c
 from familyseer.run._folder import Identity, RunFolder, check_writable, hold
 from familyseer.safe_json import save_json
 from familyseer.search import Clock

@@ -75,6 +75,7 @@ def load_tvm(*, intrinsics: bool = False) -> ModuleType:
         tvm = importlib.import_module("tvm")
         importlib.import_module("tvm.relax")
         importlib.import_module("tvm.s_tir.meta_schedule")
+        importlib.import_module("ops.cuda_source").mend_cuda_sources()
         if intrinsics and "tvm.s_tir.tensor_intrin" not in sys.modules:
             with _fast_getmodule():
                 importlib.import_module("tvm.s_tir.tensor_intrin")

@@ -47,8 +47,10 @@ def outcome(result: Any) -> str:
     if result.error_msg is None:
         return "built"
     text = one_line(str(result.error_msg))
-    if "refused" in text:
-        return "refused: " + ("spills" if "spill" in text else "cannot be launched")
+    if "in local memory" in text:
+        return "refused: spills"
+    if "cannot be launched" in text:
+        return "refused: cannot be launched"
     return text[:120]
 
 

@@ -25,6 +25,9 @@ PROBES = 8
 """Vectors that an estimate is made from."""
 # The estimate is lowered by so many standard errors of its mean, and at most to this share
 _CAUTION, _LOWEST_SHARE = 2.0, 0.25
+# Times that a bound is tightened without a lower bound on ||C||_F before all is kept
+_BLIND_ATTEMPTS = 3
+_TIGHTER = 1e-3
 # Rows of a half-precision matrix that are converted at once
 _ROWS = 256
 # Powers of two that neither type of a probe overflows with
@@ -84,6 +87,45 @@ def probed_norm(
         low = mean - _CAUTION * squares.std(ddof=1) / np.sqrt(PROBES)
         root = np.sqrt(max(low, _LOWEST_SHARE * mean))
         return float(np.ldexp(root, scale_a + scale_b))
+
+
+def multiply_until_proved(
+    plan: Plan,
+    max_rel_error: float,
+    multiply: Callable[[Plan], None],
+    least_norm: Callable[[Plan], float],
+    tightened: Callable[[float], Plan],
+) -> None:
+    """Multiply until the result proves that the plan's bound is small enough.
+
+    Parameters
+    ----------
+    plan
+        What is tried first.
+    multiply
+        Computes a plan's products.
+    least_norm
+        A lower bound on ||A B||_F from what a plan has just computed, as `certain_norm` gives it.
+    tightened
+        A plan whose bound is at most a number; everything is kept for 0.
+    """
+    multiply(plan)
+    blind = 0
+    while plan.error_bound > 0:
+        least = least_norm(plan)
+        allowed = max_rel_error * max(least, 0.0)
+        if plan.error_bound <= allowed:
+            return
+        proved = allowed > 0
+        if not proved:
+            blind += 1
+            hopeless = blind > _BLIND_ATTEMPTS or not np.isfinite(least)
+            allowed = 0.0 if hopeless else plan.error_bound * _TIGHTER
+        plan = tightened(allowed)
+        multiply(plan)
+        if proved:
+            # ||C||_F >= least is certain: the new bound needs no second check
+            return
 
 
 def certain_norm(result: Array, plan: Plan, dtype: np.dtype[Any], precision: str | None) -> float:

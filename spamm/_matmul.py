@@ -21,16 +21,12 @@ from spamm._arrays import (
 )
 from spamm._batch import BatchPlan
 from spamm._criteria import Criterion, checked_criterion
-from spamm._guarantee import certain_norm, probable_norm
+from spamm._guarantee import certain_norm, multiply_until_proved, probable_norm
 from spamm._norms import Norms
 from spamm._plan import Plan, build_plan
 from spamm._select import tau_for_bound
 
 Array = npt.NDArray[Any]
-
-# Times that a bound is tightened without a lower bound on ||C||_F before all is kept
-_BLIND_ATTEMPTS = 3
-_TIGHTER = 1e-3
 
 
 def matmul(
@@ -237,23 +233,13 @@ class _Work:
         # what is proved is proved of sums before they are rounded to a half-precision type
         exact = out.dtype.itemsize >= accumulator_type(dtype).itemsize
         result = out if exact else np.empty(out.shape, dtype=accumulator_type(dtype))
-        self.multiply(index, plan, result)
-        blind = 0
-        while plan.error_bound > 0:
-            least = certain_norm(result, plan, dtype, self._precision)
-            allowed = max_rel_error * max(least, 0.0)
-            if plan.error_bound <= allowed:
-                break
-            proved = allowed > 0
-            if not proved:
-                blind += 1
-                hopeless = blind > _BLIND_ATTEMPTS or not np.isfinite(least)
-                allowed = 0.0 if hopeless else plan.error_bound * _TIGHTER
-            plan = self._tightened(plan, allowed)
-            self.multiply(index, plan, result)
-            if proved:
-                # ||C||_F >= least is certain: the new bound needs no second check
-                break
+        multiply_until_proved(
+            plan,
+            max_rel_error,
+            lambda tried: self.multiply(index, tried, result),
+            lambda tried: certain_norm(result, tried, dtype, self._precision),
+            lambda bound: self._tightened(plan, bound),
+        )
         if result is not out:
             with np.errstate(all="ignore"):
                 np.copyto(out, result, casting="unsafe")

@@ -16,33 +16,13 @@ from familyseer.errors import RunError, UserError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_DECAYS = ("exponential", "algebraic", "im2col")
 _CRITERIA = ("valid_ratio", "tau", "max_rel_error")
 _DEFAULT_RATIOS = "0.05,0.1,0.25"
-# that of the largest case of the cuSpAMM paper; the dense product alone takes minutes there
-_LARGEST = 32_768
 
 
 @click.command("bench")
-@click.argument("a", metavar="[A]", required=False, type=click.Path(path_type=Path))
-@click.argument("b", metavar="[B]", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "--decay",
-    type=click.Choice(_DECAYS),
-    help="Without A: make matrices that decay, or a convolution's.  [default: exponential]",
-)
-@click.option(
-    "--size",
-    type=click.IntRange(1, _LARGEST),
-    metavar="N",
-    help="Rows and columns of the matrices made.  [default: 2048]",
-)
-@click.option(
-    "--rate",
-    type=float,
-    metavar="X",
-    help="How fast they decay: the base, or the exponent if algebraic.  [default: 0.98, or 2]",
-)
+@inputs.matrix_arguments
+@inputs.decay_options
 @click.option(
     "--valid-ratio",
     metavar="R,R,...",
@@ -88,12 +68,7 @@ def command(
 
     criterion, values = _criterion(criteria)
     with results_only():
-        if a is None:
-            left, right = _made(decay or _DECAYS[0], size, rate, dtype or "float32", seed)
-        elif (decay, size, rate) != (None, None, None):
-            raise UserError(f"{a}: expected no --decay, --size or --rate with files")
-        else:
-            left, right = inputs.read_operands(a, b, dtype)
+        left, right = inputs.operands(a, b, decay, size, rate, dtype, seed)
         shape = (left.shape[0], left.shape[1], right.shape[1])
         name, sizes = inputs.resolve_backend(backend, block, shape, left.dtype)
         rows = _measure(left, right, criterion, values, name, sizes, repeat)
@@ -124,28 +99,6 @@ def _criterion(given: dict[str, str | None]) -> tuple[str, list[float]]:
             f"--{name.replace('_', '-')} {text}: expected numbers with commas between them"
         ) from None
     return name, values
-
-
-def _made(
-    decay: str, size: int | None, rate: float | None, dtype: str, seed: int
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    from spamm.generators import algebraic_decay, exponential_decay, im2col_case
-
-    if decay == "im2col":
-        if size is not None or rate is not None:
-            raise UserError("--decay im2col: expected no --size and no --rate, both are set")
-        return im2col_case(dtype=dtype, seed=seed)
-    n = 2048 if size is None else size
-    with inputs.user_errors():
-        if decay == "algebraic":
-            exponent = 2.0 if rate is None else rate
-            a, b = (
-                algebraic_decay(n, exponent=exponent, dtype=dtype, seed=seed + i) for i in (0, 1)
-            )
-        else:
-            base = 0.98 if rate is None else rate
-            a, b = (exponential_decay(n, base=base, dtype=dtype, seed=seed + i) for i in (0, 1))
-    return a, b
 
 
 def _measure(

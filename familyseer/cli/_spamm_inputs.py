@@ -17,11 +17,51 @@ if TYPE_CHECKING:
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 BACKENDS = ("auto", "cpu", "numpy")
+DECAYS = ("exponential", "algebraic", "im2col")
+# that of the largest case of the cuSpAMM paper; the dense product alone takes minutes there
+_LARGEST = 32_768
 # a matrix, its copy in another type, the other matrix and a product fit a machine at this share
 _MEMORY_SHARE = 8
 
 _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
+_PATH = click.Path(path_type=Path)
+
+
+def _all(*decorators: _Decorator) -> _Decorator:
+    """Several decorators as one, the first outermost."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+matrix_arguments: _Decorator = _all(
+    click.argument("a", metavar="[A]", required=False, type=_PATH),
+    click.argument("b", metavar="[B]", required=False, type=_PATH),
+)
+decay_options: _Decorator = _all(
+    click.option(
+        "--decay",
+        type=click.Choice(DECAYS),
+        help="Without A: make matrices that decay, or a convolution's.  [default: exponential]",
+    ),
+    click.option(
+        "--size",
+        type=click.IntRange(1, _LARGEST),
+        metavar="N",
+        help="Rows and columns of the matrices made.  [default: 2048]",
+    ),
+    click.option(
+        "--rate",
+        type=float,
+        metavar="X",
+        help="How fast they decay: the base, or the exponent if algebraic.  [default: 0.98, or 2]",
+    ),
+)
 dtype_option: _Decorator = click.option(
     "--dtype",
     type=click.Choice(DTYPES),
@@ -68,6 +108,51 @@ def user_errors() -> Iterator[None]:
         yield
     except (ValueError, TypeError, RuntimeError) as error:
         raise UserError(str(error)) from error
+
+
+def operands(
+    a: Path | None,
+    b: Path | None,
+    decay: str | None,
+    size: int | None,
+    rate: float | None,
+    dtype: str | None,
+    seed: int,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The matrices that a command line names (`matrix_arguments`) or describes (`decay_options`).
+
+    Raises
+    ------
+    UserError
+        It does both, or as `read_operands`.
+    """
+    if a is None:
+        return _made(decay or DECAYS[0], size, rate, dtype or "float32", seed)
+    if (decay, size, rate) != (None, None, None):
+        raise UserError(f"{a}: expected no --decay, --size or --rate with files")
+    return read_operands(a, b, dtype)
+
+
+def _made(
+    decay: str, size: int | None, rate: float | None, dtype: str, seed: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    from spamm.generators import algebraic_decay, exponential_decay, im2col_case
+
+    if decay == "im2col":
+        if size is not None or rate is not None:
+            raise UserError("--decay im2col: expected no --size and no --rate, both are set")
+        return im2col_case(dtype=dtype, seed=seed)
+    n = 2048 if size is None else size
+    with user_errors():
+        if decay == "algebraic":
+            exponent = 2.0 if rate is None else rate
+            a, b = (
+                algebraic_decay(n, exponent=exponent, dtype=dtype, seed=seed + i) for i in (0, 1)
+            )
+        else:
+            base = 0.98 if rate is None else rate
+            a, b = (exponential_decay(n, base=base, dtype=dtype, seed=seed + i) for i in (0, 1))
+    return a, b
 
 
 def read_operands(

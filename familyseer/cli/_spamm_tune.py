@@ -11,15 +11,12 @@ import click
 from familyseer.cli import _options as options
 from familyseer.cli import _spamm_inputs as inputs
 from familyseer.cli._clock import STARTED_AT
-from familyseer.cli._spamm_bench import _DECAYS, _LARGEST, _made
-from familyseer.errors import UserError
 
 _DEFAULT_BUDGET_S = 120.0
 
 
 @click.command("tune")
-@click.argument("a", metavar="[A]", required=False, type=click.Path(path_type=Path))
-@click.argument("b", metavar="[B]", required=False, type=click.Path(path_type=Path))
+@inputs.matrix_arguments
 @click.option(
     "-o",
     "--out",
@@ -28,23 +25,7 @@ _DEFAULT_BUDGET_S = 120.0
     type=click.Path(path_type=Path),
     help="Folder for the records and the summary.",
 )
-@click.option(
-    "--decay",
-    type=click.Choice(_DECAYS),
-    help="Without A: make matrices that decay, or a convolution's.  [default: exponential]",
-)
-@click.option(
-    "--size",
-    type=click.IntRange(1, _LARGEST),
-    metavar="N",
-    help="Rows and columns of the matrices made.  [default: 2048]",
-)
-@click.option(
-    "--rate",
-    type=float,
-    metavar="X",
-    help="How fast they decay: the base, or the exponent if algebraic.  [default: 0.98, or 2]",
-)
+@inputs.decay_options
 @click.option(
     "--valid-ratio",
     type=click.FloatRange(0, 1, min_open=True),
@@ -114,12 +95,7 @@ def command(
         make_observer(quiet, as_json, stderr, started_at=STARTED_AT) as observer,
     ):
         observer.on_phase("loading")
-        if a is None:
-            left, right = _made(decay or _DECAYS[0], size, rate, dtype or "float32", seed)
-        elif (decay, size, rate) != (None, None, None):
-            raise UserError(f"{a}: expected no --decay, --size or --rate with files")
-        else:
-            left, right = inputs.read_operands(a, b, dtype)
+        left, right = inputs.operands(a, b, decay, size, rate, dtype, seed)
         from familyseer.spamm_tasks import tune_spamm
 
         summary = tune_spamm(asked, left, right, started_at=STARTED_AT, observer=observer)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from spamm._arrays import own_index
 from spamm._criteria import Criterion
-from spamm._guarantee import certain_from, probed_norm
+from spamm._guarantee import certain_from, multiply_until_proved, probed_norm
 from spamm._norms import NORM_ERROR, Norms
 from spamm._plan import Plan, Sizes, build_plan, grid
 from spamm._select import nearer_is_more
@@ -30,9 +30,6 @@ _FLOAT32 = np.dtype(np.float32)
 # the normal numbers
 _BLOCK_OF_C = 256
 _SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
-# As the host's: times that a bound is tightened without a lower bound on ||C||_F
-_BLIND_ATTEMPTS = 3
-_TIGHTER = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,24 +165,13 @@ class Work:
         exact = c.itemsize >= _FLOAT32.itemsize
         result = c if exact else engine.new_matrix(c.device, c.shape, "float32")
         plan = self.plan(index, criterion)
-        self.multiply_plan(index, plan, result)
-        blind = 0
-        while plan.error_bound > 0:
-            computed = _norm_at_least(result)
-            least = certain_from(computed, plan, _FLOAT32, self._precision)
-            allowed = criterion.value * max(least, 0.0)
-            if plan.error_bound <= allowed:
-                break
-            proved = allowed > 0
-            if not proved:
-                blind += 1
-                hopeless = blind > _BLIND_ATTEMPTS or not np.isfinite(least)
-                allowed = 0.0 if hopeless else plan.error_bound * _TIGHTER
-            plan = self._tightened(index, allowed)
-            self.multiply_plan(index, plan, result)
-            if proved:
-                # ||C||_F >= least is certain: the new bound needs no second check
-                break
+        multiply_until_proved(
+            plan,
+            criterion.value,
+            lambda tried: self.multiply_plan(index, tried, result),
+            lambda tried: certain_from(_norm_at_least(result), tried, _FLOAT32, self._precision),
+            lambda bound: self._tightened(index, bound),
+        )
         if result is not c:
             engine.copy(result, c)
 

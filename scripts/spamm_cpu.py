@@ -72,7 +72,7 @@ def compare(a: Any, b: Any, ratio: float, block: tuple[int, ...], rounds: int) -
         ),
         "product": lambda: cpu.multiply(a, b, plan, out),
     }
-    seconds = in_turns(runs, rounds)
+    seconds = in_turns(runs, rounds, pause_s=0.1)
     result: dict[str, Any] = {
         "n": n,
         "block": list(block),

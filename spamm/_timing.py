@@ -13,6 +13,7 @@ def in_turns(
     *,
     finish: Callable[[], object] = lambda: None,
     shortest_s: float = 5e-3,
+    pause_s: float = 0.0,
 ) -> dict[str, list[float]]:
     """Seconds of a call of each run, a number a round, after two that are not counted.
 
@@ -26,10 +27,14 @@ def in_turns(
         Called before each start and each end, to wait for a device to be done.
     shortest_s
         A turn calls its run as often as, by a round that is not counted, takes so long.
+    pause_s
+        Wait before each turn: a BLAS's threads go on looking for work for a while after a product,
+        at the expense of whoever comes next.
     """
 
     def turn(run: Callable[[], object], calls: int) -> float:
         finish()
+        time.sleep(pause_s)
         start = time.perf_counter()
         for _ in range(calls):
             run()

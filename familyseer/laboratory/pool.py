@@ -217,6 +217,12 @@ class PoolRounds:
         order = np.argsort(-final, kind="stable")
         return PoolPlan(kind, state, [picked[int(i)] for i in order])
 
+    def build_ahead(self, plan: PoolPlan) -> None:
+        """Nothing is built here."""
+
+    def give_up(self, plan: PoolPlan) -> None:
+        """Nor is there anything to stop."""
+
     def carry_out(self, plan: PoolPlan, meanwhile: Callable[[], None] | None = None) -> list[Trial]:
         """Looks up a plan's candidates and learns from them."""
         if meanwhile is not None:

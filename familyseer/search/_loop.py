@@ -145,7 +145,7 @@ class BudgetLoop:
             else:
                 plan = plan_next(None) if self._over() is None else None
         if plan is not None:
-            plan.drop_builds(self._rounds.builder)
+            self._rounds.give_up(plan)
 
     def _plan_ahead(
         self,

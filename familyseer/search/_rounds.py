@@ -169,6 +169,10 @@ class Rounds:
             state.seconds += plan.search_s
         return plan
 
+    def give_up(self, plan: Plan) -> None:
+        """Stops what was built ahead for a plan that will not be carried out."""
+        plan.drop_builds(self.builder)
+
     def build_ahead(self, plan: Plan) -> None:
         """Starts a plan's builds before its round, while another one's candidates are measured.
 

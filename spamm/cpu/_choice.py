@@ -17,13 +17,21 @@ _host = functools.lru_cache(maxsize=1)(host_target)
 # larger numbers than tuning ever tries
 _MOST_UNROLLED = 16
 _LARGEST_BLOCK = 4096
+# least extent of products whose default blocks are deeper and wider
+_LARGE = 2048
 
 
 def block_for(shape: Sizes, dtype: str) -> Sizes:
     """Block sizes for (m, k, n) = shape where the caller names none."""
     tuned = _tuned.lookup("cpu", device(), dtype, shape)
     config = None if tuned is None else config_from(tuned.config, dtype)
-    return default_config(dtype, _host()).block if config is None else config.block
+    if config is not None:
+        return config.block
+    bm, bk, bn = default_config(dtype, _host()).block
+    if min(shape) < _LARGE:
+        return bm, bk, bn
+    # a fifth faster at a valid ratio of 0.1, and skips about as well: there are blocks enough
+    return bm, bk * 3 // 2, bn * 2
 
 
 def config_of_plan(plan: Plan, dtype: str) -> CpuConfig:

@@ -62,6 +62,41 @@ device_key_option: _Decorator = click.option(
 )
 
 
+resume_option: _Decorator = click.option(
+    "--resume", is_flag=True, help="Go on from what an earlier run left in OUT."
+)
+quiet_option: _Decorator = click.option(
+    "--quiet", is_flag=True, help="Print nothing but warnings and errors."
+)
+
+
+def out_option(text: str) -> _Decorator:
+    """``-o OUT`` of a run, explained by a text."""
+    path = click.Path(path_type=Path)
+    return click.option("-o", "--out", required=True, metavar="OUT", type=path, help=text)
+
+
+def trials_option(what: str, budget: str) -> _Decorator:
+    """``--trials N``, of what is measured, for a command with a default budget."""
+    return click.option(
+        "--trials",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help=f"Measure at most N {what}.  [default: as many as --budget allows, which is {budget} "
+        "where neither is given]",
+    )
+
+
+def workers_option(what: str) -> _Decorator:
+    """``--workers N``, of what is built."""
+    return click.option(
+        "--workers",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help=f"Processes that build {what}.  [default: as many as suit this machine]",
+    )
+
+
 def budget_option(required: bool = False) -> _Decorator:
     """``--budget``, in seconds for the command."""
     return click.option(

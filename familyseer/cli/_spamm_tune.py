@@ -17,14 +17,7 @@ _DEFAULT_BUDGET_S = 120.0
 
 @click.command("tune")
 @inputs.matrix_arguments
-@click.option(
-    "-o",
-    "--out",
-    required=True,
-    metavar="OUT",
-    type=click.Path(path_type=Path),
-    help="Folder for the records and the summary.",
-)
+@options.out_option("Folder for the records and the summary.")
 @inputs.decay_options
 @click.option(
     "--valid-ratio",
@@ -43,22 +36,11 @@ _DEFAULT_BUDGET_S = 120.0
 )
 @options.target_option
 @options.budget_option()
-@click.option(
-    "--trials",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Measure at most N configurations.  [default: as many as --budget allows, which is 2m "
-    "where neither is given]",
-)
+@options.trials_option("configurations", "2m")
 @options.seed_option
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Processes that build kernels.  [default: as many as suit this machine]",
-)
-@click.option("--resume", is_flag=True, help="Go on from what an earlier run left in OUT.")
-@click.option("--quiet", is_flag=True, help="Print nothing but warnings and errors.")
+@options.workers_option("kernels")
+@options.resume_option
+@options.quiet_option
 @options.json_option
 def command(
     a: Path | None,

@@ -18,32 +18,14 @@ _DEFAULT_BUDGET_S = 600.0
 
 @click.command("tune")
 @options.model_argument
-@click.option(
-    "-o",
-    "--out",
-    required=True,
-    metavar="OUT",
-    type=click.Path(path_type=Path),
-    help="Folder for the library, the records and the report.",
-)
+@options.out_option("Folder for the library, the records and the report.")
 @options.target_option
 @options.budget_option()
-@click.option(
-    "--trials",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Measure at most N candidates.  [default: as many as --budget allows, which is 10m "
-    "where neither is given]",
-)
+@options.trials_option("candidates", "10m")
 @options.families_option
 @options.seed_option
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Processes that build candidates.  [default: as many as suit this machine]",
-)
-@click.option("--resume", is_flag=True, help="Go on from what an earlier run left in OUT.")
+@options.workers_option("candidates")
+@options.resume_option
 @click.option(
     "--warm-start",
     multiple=True,
@@ -82,7 +64,7 @@ _DEFAULT_BUDGET_S = 600.0
 )
 @options.tracker_option
 @options.device_key_option
-@click.option("--quiet", is_flag=True, help="Print nothing but warnings and errors.")
+@options.quiet_option
 @options.json_option
 def command(
     model: str,

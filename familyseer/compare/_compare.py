@@ -70,17 +70,12 @@ def untuned_library(options: CompareOptions) -> dict[str, Any]:
     """The untuned library and the inputs that all libraries are timed on."""
     from familyseer.export._compile import build_library
     from familyseer.measure._measure import device_type
-    from familyseer.models import example_inputs, load_model
+    from familyseer.models import example_inputs, load_asked
     from familyseer.subgraphs import fuse
     from familyseer.target import resolve_target
 
     target = resolve_target(options.target)
-    model = load_model(
-        options.model,
-        input_shapes=options.input_shapes or None,
-        seed=options.seed,
-        precision=options.precision,
-    )
+    model = load_asked(options)
     path = options.out / "untuned.so"
     build_library(fuse(model.mod, target), target, path)
     made = example_inputs(model.inputs, seed=options.seed)

@@ -90,13 +90,12 @@ def tune_stock(
     """
     from familyseer.measure import WarmBuilder, WarmRunner
     from familyseer.measure._timing import expect_model
-    from familyseer.subgraphs import extract_subgraphs
 
     model = _Model(ledger)
     workers = (WarmBuilder(), WarmRunner()) if warm else None
     builds = workers[0] if workers else ms.builder.LocalBuilder(max_workers=None)
     runs = workers[1] if workers else ms.runner.LocalRunner()
-    expect_model(runs, extract_subgraphs(fused, target))
+    expect_model(runs, list(ledger.subgraphs.values()))
     builder = _Builder(ledger, builds)
     try:
         ms.relax_integration.tune_relax(

@@ -16,10 +16,8 @@ from familyseer.fleet._policy import Policy
 from familyseer.fleet._session import Artifact
 from familyseer.fleet._target import check_target
 from familyseer.fleet._tracker import check_fleet
-from familyseer.measure._failures import describe_failure
 from familyseer.measure._jobs import hashable_args_info
-from familyseer.measure._measure import OutOfTimeError, await_future
-from familyseer.measure._runner import start_all
+from familyseer.measure._runner import finish_run, start_all
 from familyseer.measure._timing import RunPlan
 from familyseer.tvm_env import load_tvm
 
@@ -142,12 +140,7 @@ class FleetRunner(_PyRunner):
         FleetGoneError
             There was no device for longer than the policy's limit. It is an `OutOfTimeError`.
         """
-        try:
-            return ms.runner.RunnerResult(await_future(future, time_left), None)
-        except OutOfTimeError:
-            raise
-        except Exception as error:  # a candidate's failure is a result, whatever its type
-            return ms.runner.RunnerResult(None, describe_failure("run", error))
+        return finish_run(future, time_left)
 
     def run(self, runner_inputs: list[Any]) -> list[Any]:
         """Starts all inputs and gives a future for each, as MetaSchedule's runners do."""

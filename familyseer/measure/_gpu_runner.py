@@ -21,9 +21,9 @@ from familyseer.measure._failures import TimeLimitError, WorkerError, describe_f
 from familyseer.measure._gpu_timing import GpuLostError
 from familyseer.measure._gpus import VISIBLE, Gpu, alike, can_run, list_gpus
 from familyseer.measure._jobs import hashable_args_info, run_candidate
-from familyseer.measure._measure import OutOfTimeError, await_future
+from familyseer.measure._measure import OutOfTimeError
 from familyseer.measure._nvml import ClockWatch
-from familyseer.measure._runner import start_all
+from familyseer.measure._runner import finish_run, start_all
 from familyseer.measure._timing import RunPlan
 from familyseer.measure._workers import Call, WorkerPool
 from familyseer.tvm_env import load_tvm
@@ -198,15 +198,7 @@ class GpuRunner(_PyRunner):
         GpusGoneError
             No GPU works any more. It is an `OutOfTimeError`.
         """
-        try:
-            seconds = await_future(future, time_left)
-            if len(seconds) not in (1, self.plan.repeats):
-                raise ValueError(f"{len(seconds)} times measured, {self.plan.repeats} asked for")
-            return ms.runner.RunnerResult(seconds, None)
-        except OutOfTimeError:
-            raise
-        except Exception as error:  # a candidate's failure is a result, whatever its type
-            return ms.runner.RunnerResult(None, describe_failure("run", error))
+        return finish_run(future, time_left, self.plan.repeats)
 
     def run(self, runner_inputs: list[Any]) -> list[Any]:
         """Starts all inputs and gives a future for each, as MetaSchedule's runners do."""

@@ -72,15 +72,7 @@ class WarmRunner(_PyRunner):
         OutOfTimeError
             `time_left()` came to nothing first; the run is given up.
         """
-        try:
-            seconds = await_future(future, time_left)
-            if len(seconds) not in (1, self.plan.repeats):
-                raise ValueError(f"{len(seconds)} times measured, {self.plan.repeats} asked for")
-            return ms.runner.RunnerResult(seconds, None)
-        except OutOfTimeError:
-            raise
-        except Exception as error:  # a candidate's failure is a result, whatever its type
-            return ms.runner.RunnerResult(None, describe_failure("run", error))
+        return finish_run(future, time_left, self.plan.repeats)
 
     def run(self, runner_inputs: list[Any]) -> list[Any]:
         """Starts all inputs and gives a future for each, as MetaSchedule's runners do."""
@@ -89,6 +81,32 @@ class WarmRunner(_PyRunner):
     def close(self) -> None:
         """Stops the process."""
         self.pool.close()
+
+
+def finish_run(
+    future: Future[Any], time_left: Callable[[], float], repeats: int | None = None
+) -> Any:
+    """Waits for the seconds of a run and gives its `RunnerResult`.
+
+    Parameters
+    ----------
+    repeats
+        How many figures there are where there is more than one; None for any number.
+
+    Raises
+    ------
+    OutOfTimeError
+        `time_left()` came to nothing first; the run is given up.
+    """
+    try:
+        seconds = await_future(future, time_left)
+        if repeats is not None and len(seconds) not in (1, repeats):
+            raise ValueError(f"{len(seconds)} times measured, {repeats} asked for")
+        return ms.runner.RunnerResult(seconds, None)
+    except OutOfTimeError:
+        raise
+    except Exception as error:  # a candidate's failure is a result, whatever its type
+        return ms.runner.RunnerResult(None, describe_failure("run", error))
 
 
 def start_all(runner: Any, runner_inputs: list[Any]) -> list[Any]:

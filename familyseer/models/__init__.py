@@ -6,7 +6,7 @@ Importing this package imports neither TVM nor onnx; loading does.
 from familyseer.models import zoo
 from familyseer.models.example_inputs import example_inputs
 from familyseer.models.input_shapes import parse_input_shape
-from familyseer.models.loading import load_model
+from familyseer.models.loading import load_asked, load_model
 from familyseer.models.specs import InputSpec, LoadedModel, ModelCard
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "LoadedModel",
     "ModelCard",
     "example_inputs",
+    "load_asked",
     "load_model",
     "parse_input_shape",
     "zoo",

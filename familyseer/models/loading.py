@@ -16,6 +16,8 @@ from familyseer.models.specs import InputSpec, LoadedModel
 if TYPE_CHECKING:
     import onnx
 
+    from familyseer.options import CompareOptions, TuneOptions
+
 _SUFFIXES = (".onnx", ".pt2")
 
 
@@ -46,6 +48,16 @@ def load_model(
     from familyseer.models._precision import in_precision
 
     return in_precision(_load(spec, input_shapes, seed), precision)
+
+
+def load_asked(options: TuneOptions | CompareOptions) -> LoadedModel:
+    """The model that a run's options name, as `load_model`."""
+    return load_model(
+        options.model,
+        input_shapes=options.input_shapes or None,
+        seed=options.seed,
+        precision=options.precision,
+    )
 
 
 def _load(spec: str, input_shapes: Mapping[str, tuple[int, ...]] | None, seed: int) -> LoadedModel:

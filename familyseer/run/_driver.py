@@ -109,19 +109,14 @@ class _Run:
             self.observer.on_phase(phase)
 
     def _load(self) -> None:
-        from familyseer.models import load_model
+        from familyseer.models import load_asked
         from familyseer.target import resolve_target
 
         options = self.options
         self.target = resolve_target(options.target)
         # before the folder is this run's, so that a refusal leaves it as it was
         self.warm_start = self._read_earlier_runs()
-        self.model = load_model(
-            options.model,
-            input_shapes=options.input_shapes or None,
-            seed=options.seed,
-            precision=options.precision,
-        )
+        self.model = load_asked(options)
         identity = Identity(self.model.name, self.model.digest, str(self.target))
         self.folder = RunFolder(options.out, identity, resume=options.resume)
         self._deduct(self.folder.used.unfinished_s)

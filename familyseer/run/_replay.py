@@ -167,7 +167,7 @@ def _search_again(
     on_round: Callable[[Any], None],
 ) -> str:
     from familyseer.families import form_families
-    from familyseer.models import load_model
+    from familyseer.models import load_asked
     from familyseer.run._history import read_rows
     from familyseer.run._restore import open_database
     from familyseer.run._session import Earlier, make_rounds
@@ -182,12 +182,7 @@ def _search_again(
 
     options = header.options
     target = resolve_target(options.target)
-    model = load_model(
-        options.model,
-        input_shapes=options.input_shapes or None,
-        seed=options.seed,
-        precision=options.precision,
-    )
+    model = load_asked(options)
     mod = rewritten(out, model.mod, target) if options.spamm else model.mod
     subgraphs = extract_subgraphs(fuse(mod, target), target)
     warm_start = None

@@ -166,23 +166,11 @@ def test_random_decisions_are_told_what_can_be_launched(operand: str) -> None:
 def test_tensor_cores_are_in_the_machine_code() -> None:
     from tvm.support.nvcc import compile_cuda
 
+    from spamm.cuda._compile import sass
+
     target = gpu("sm_90")
     drawn = candidates(product("float16", "float32", (64, 64, 64), False), target, 1)
     for schedule in drawn[:2]:
         text = source(schedule, target)
         cubin = compile_cuda(text, target_format="cubin", arch="sm_90", compiler="nvrtc")
-        assert "HMMA" in disassembled(bytes(cubin))
-
-
-def disassembled(cubin: bytes) -> str:
-    import subprocess
-    import tempfile
-
-    from familyseer.toolchain import wheel_folders
-
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
-        file.flush()
-        tool = wheel_folders()[0] / "bin" / "nvdisasm"
-        done = subprocess.run([tool, file.name], capture_output=True, text=True, check=True)
-    return done.stdout
+        assert "HMMA" in sass(bytes(cubin))

@@ -37,7 +37,10 @@ def reproduce(path: Path) -> tuple[bool, str]:
         tvm.s_tir.schedule.Trace.apply_json_to_schedule(content["trace"], schedule)
     except Exception as error:  # whatever TVM throws at text that it did not write
         last = (str(error).strip().splitlines() or [""])[-1]
-        raise UserError(f"{path}: TVM cannot read its subgraph or trace ({last})") from None
+        raise UserError(
+            f"{path}: TVM cannot read its subgraph or trace ({last}); expected a reproducer that "
+            "this version of TVM wrote"
+        ) from None
     device = device_type(target)
     with tempfile.TemporaryDirectory(prefix="familyseer-reproduce-") as folder:
         make_reference(mod, target, device, folder, content["seed"])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from familyseer.compare._curves import Point, final_us, plot_curves, reach, read_curve
-from familyseer.errors import UserError
+from familyseer.errors import RunError, UserError
 from familyseer.options import CompareOptions
 from familyseer.tuners import OURS, WITHOUT, is_ours
 
@@ -34,6 +34,8 @@ def compare(options: CompareOptions) -> dict[str, Any]:
     ------
     UserError
         The model or the target cannot be used, or OUT holds a comparison already.
+    RunError
+        A tuner failed.
     """
     if (options.out / "compare.json").exists():
         raise UserError(f"{options.out}: holds a comparison already; expected an empty folder")
@@ -91,7 +93,7 @@ def run_tuner(options: CompareOptions, tuner: str, number: int) -> dict[str, Any
 
     Raises
     ------
-    RuntimeError
+    RunError
         The process failed; its output is in a log beside the folder.
     """
     folder = (options.out / f"{tuner}-{number}").resolve()
@@ -124,7 +126,8 @@ def run_tuner(options: CompareOptions, tuner: str, number: int) -> dict[str, Any
             command, stdout=log, stderr=subprocess.STDOUT, check=False, env=os.environ.copy()
         )
     if ended.returncode:
-        raise RuntimeError(f"{tuner} failed: see {options.out / f'{tuner}-{number}.log'}")
+        log_file = options.out / f"{tuner}-{number}.log"
+        raise RunError(f"tuner {tuner}: failed with exit code {ended.returncode}; see {log_file}")
     name = "summary.json" if is_ours(tuner) else "result.json"
     found = json.loads((folder / name).read_text())
     kept = {key: found[key] for key in ("trials", "elapsed_s", "covered", "subgraphs")}

@@ -96,6 +96,7 @@ def _load_external_weights(model: onnx.ModelProto, path: Path) -> list[onnx.Tens
         external_data_helper.load_external_data_for_model(model, str(path.parent))
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
         raise UserError(
-            f"{path}: its external weights cannot be read: {first_line(error)}"
+            f"{path}: its external weights cannot be read ({first_line(error)}); expected them "
+            "whole and in the model's folder"
         ) from error
     return external

@@ -104,7 +104,9 @@ class RunFolder:
             return None
         earlier = load_json(self._state, what="the state of a tuning run")
         if not isinstance(earlier, dict) or not isinstance(earlier.get("digest"), str):
-            raise UserError(f"{self._state}: not the state of a tuning run")
+            raise UserError(
+                f"{self._state}: not the state of a tuning run; expected one, or an empty folder"
+            )
         return earlier
 
     def _refuse_strangers(self, earlier: dict[str, Any], mine: Identity, resume: bool) -> None:

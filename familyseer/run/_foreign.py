@@ -140,7 +140,7 @@ def read_subgraphs(folder: Path, target: Any, most: int) -> list[EarlierSubgraph
             for w, records in _fastest(tuning, contents, target, most)
         ]
     except RecordsError as error:
-        raise UserError(f"--warm-start {folder}: {error}") from None
+        raise UserError(f"--warm-start {folder}: {error}; {EXPECTED}") from None
     _warn(tuning, contents)
     usable = _in_a_worker(
         folder,

@@ -93,7 +93,10 @@ def operators_of(layers: dict[int, Any], chosen: Sequence[Chosen], target: Any) 
     shared: dict[tuple[str, Any], Any] = {}
     for one in chosen:
         if one.index not in layers:
-            raise UserError(f"{FILE}: the model has no layer {one.index} that SpAMM can take over")
+            raise UserError(
+                f"{FILE}: the model has no layer {one.index} that SpAMM can take over; expected "
+                "what a run of this model chose"
+            )
         layer = layers[one.index]
         name = f"spamm{one.index}_{layer.op}"
         packed = pack_weight(layer.problem, layer.weight, target, one.block)

@@ -107,7 +107,9 @@ def save(name: str, path: str | os.PathLike[str], seed: int = 0) -> None:
             model = build(name, seed)
         target.write_bytes(model.SerializeToString(deterministic=True))
     except OSError as error:
-        raise UserError(f"{written}: cannot be written: {error.strerror}") from error
+        raise UserError(
+            f"{written}: cannot be written ({error.strerror}); expected a file that can be"
+        ) from error
 
 
 def close_matches(name: str) -> list[str]:
@@ -132,6 +134,9 @@ def _checked(seed: int) -> int:
 def _network(name: str) -> Network:
     proper = ALIASES.get(name, name)
     if proper not in NETWORKS:
-        hint = close_matches(name) or names()
-        raise UserError(f"{name}: no such model; did you mean {', '.join(hint)}?")
+        close = close_matches(name)
+        hint = f"; did you mean {', '.join(close)}?" if close else ""
+        raise UserError(
+            f"{name}: no such model; expected a name that familyseer models lists{hint}"
+        )
     return NETWORKS[proper]

@@ -10,6 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from familyseer.versions import check_once
+
+# XGBoost itself is imported when something is trained; that it is the wrong one is told before
+check_once("xgboost")
+
 Array = npt.NDArray[np.float64]
 
 _ROUNDS = 60

@@ -33,6 +33,10 @@ def _register(module: ModuleType) -> None:
         return tuning_pipeline(*args, **kwargs)
 
     module.register_pipeline(_NAME)(pipeline)
+    from familyseer.versions import TVM, warn_of_versions
+
+    # whoever imports TVM may tune with TVM's own loop, which crashes as ours would
+    warn_of_versions(*TVM)
 
 
 class _AfterImport(importlib.abc.MetaPathFinder):

@@ -8,7 +8,6 @@ gives the same modules in about 2 s.
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import inspect
 import sys
 import threading
@@ -17,46 +16,16 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from familyseer.errors import UserError
 from familyseer.toolchain import cuda_environment_once
+from familyseer.versions import TVM, check_once
 
-TVM_VERSION = "0.27.0"
-FFI_BELOW = (0, 1, 15)
 _lock = threading.Lock()
-
-
-def check_versions() -> None:
-    """Refuses the TVM installations that crash, before anything can segfault.
-
-    Raises
-    ------
-    UserError
-        TVM is missing, or its version or that of its FFI layer is not one known to work.
-    """
-    wanted = f"expected apache-tvm {TVM_VERSION} with apache-tvm-ffi below 0.1.15"
-    fix = "pip install 'apache-tvm==0.27.0.post1' 'apache-tvm-ffi>=0.1.14.post0,<0.1.15'"
-    try:
-        tvm_version = importlib.metadata.version("apache-tvm")
-        ffi_version = importlib.metadata.version("apache-tvm-ffi")
-    except importlib.metadata.PackageNotFoundError as missing:
-        raise UserError(f"{missing.name} is not installed: {wanted} ({fix})") from None
-    if not tvm_version.startswith(TVM_VERSION):
-        raise UserError(f"apache-tvm {tvm_version} is installed: {wanted} ({fix})")
-    if _numbers(ffi_version) >= FFI_BELOW:
-        raise UserError(f"apache-tvm-ffi {ffi_version} makes this TVM segfault: {wanted} ({fix})")
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    parts = []
-    for part in version.split(".")[:3]:
-        if not part.isdigit():
-            break
-        parts.append(int(part))
-    return tuple(parts)
 
 
 def load_tvm(*, intrinsics: bool = False) -> ModuleType:
     """Imports TVM after checking its version and gives the module.
+
+    The version is checked where TVM is loaded already too: a wrong one crashes only when it tunes.
 
     Parameters
     ----------
@@ -66,11 +35,11 @@ def load_tvm(*, intrinsics: bool = False) -> ModuleType:
     Raises
     ------
     UserError
-        As `check_versions`.
+        TVM is missing, or its version or that of its FFI layer is not one known to work (see
+        `familyseer.versions`).
     """
     with _lock:
-        if "tvm" not in sys.modules:
-            check_versions()
+        check_once(*TVM)
         cuda_environment_once()
         tvm = importlib.import_module("tvm")
         importlib.import_module("tvm.relax")

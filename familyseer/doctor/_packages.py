@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import sys
 
 from familyseer.doctor._report import Check
-from familyseer.errors import UserError
-from familyseer.tvm_env import check_versions
+from familyseer.versions import KNOWN, complaint, installed
 
 _PYTHON_FROM, _PYTHON_BELOW = (3, 10), (3, 13)
-_TVM_PARTS = ("apache-tvm", "apache-tvm-ffi")
 # what stops without them
 REQUIRED = {
     "apache-tvm": "nothing can be compiled or tuned",
@@ -32,15 +29,12 @@ OPTIONAL = {
     "torch": ".pt2 models cannot be read; .onnx files and built-in models can",
     "tornado": "candidates cannot be measured on other machines over RPC",
 }
-# installed under another name, imported under the same
-_STAND_INS = {"xgboost": "xgboost-cpu"}
 
 
 def check_packages() -> list[Check]:
     """Python, this package, and every distribution that it requires."""
     checks = [_python(), _distribution("Packages", "familyseer", True, "it is not installed")]
-    checks += [_distribution("Packages", name, True, cost) for name, cost in REQUIRED.items()]
-    return _with_tvm_verdict(checks)
+    return checks + [_distribution("Packages", name, True, cost) for name, cost in REQUIRED.items()]
 
 
 def check_optional_packages() -> list[Check]:
@@ -56,30 +50,12 @@ def _python() -> Check:
 
 
 def _distribution(section: str, name: str, required: bool, cost: str) -> Check:
-    for candidate in (name, _STAND_INS.get(name)):
-        if candidate is None:
-            continue
-        try:
-            version = importlib.metadata.version(candidate)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        value = version if candidate == name else f"{version} ({candidate})"
-        return Check(section, name, "ok", value, required, cost)
-    return Check(section, name, "missing", "", required, cost)
-
-
-def _with_tvm_verdict(checks: list[Check]) -> list[Check]:
-    """Marks TVM as failed where its versions are known to crash together."""
-    if any(check.status == "missing" for check in checks if check.name in _TVM_PARTS):
-        return checks
-    try:
-        check_versions()
-    except UserError as error:
-        at_fault = next(n for n in reversed(_TVM_PARTS) if str(error).startswith(f"{n} "))
-        return [
-            Check(c.section, c.name, "failed", c.value, c.required, str(error))
-            if c.name == at_fault
-            else c
-            for c in checks
-        ]
-    return checks
+    found = installed(name)
+    if found is None:
+        return Check(section, name, "missing", "", required, cost)
+    origin, version = found
+    value = version if origin == name else f"{version} ({origin})"
+    problem = complaint(name) if name in KNOWN else None
+    if problem is not None:
+        return Check(section, name, "failed", value, required, problem)
+    return Check(section, name, "ok", value, required, cost)

@@ -18,7 +18,7 @@ from typing import Any
 
 from familyseer.errors import UserError
 from familyseer.fleet._address import parse_tracker
-from familyseer.tvm_env import check_versions
+from familyseer.versions import TVM, check_versions
 
 _PR_SET_PDEATHSIG = 1
 
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         tracker = parse_tracker(options.tracker)
-        check_versions()
+        check_versions(*TVM)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -99,7 +99,7 @@ def test_a_stand_in_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     ("versions", "at_fault"),
     [
         ({"apache-tvm": "0.27.0.post1", "apache-tvm-ffi": "0.1.15"}, "apache-tvm-ffi"),
-        ({"apache-tvm": "0.25.0", "apache-tvm-ffi": "0.1.14"}, "apache-tvm"),
+        ({"apache-tvm": "0.25.0", "apache-tvm-ffi": "0.1.14.post1"}, "apache-tvm"),
     ],
 )
 def test_versions_that_crash_together_are_a_failure(

@@ -39,8 +39,18 @@ def _compact(array: Any) -> Any:
 
 def run_library(path: str, device_type: str, inputs: list[Any]) -> list[Any]:
     """Runs a library's ``main`` once; the outputs come back as NumPy arrays, flattened."""
+    return run_timed(path, device_type, inputs)[0]
+
+
+def run_timed(path: str, device_type: str, inputs: list[Any]) -> tuple[list[Any], float]:
+    """As `run_library`, with the seconds that this one run took, cold as it was."""
     library = _Library(path, device_type)
-    return _flatten(library.main(*library.tensors(inputs)))
+    tensors = library.tensors(inputs)
+    began = time.perf_counter()
+    result = library.main(*tensors)
+    library.device.sync()
+    seconds = time.perf_counter() - began
+    return _flatten(result), seconds
 
 
 def _flatten(value: Any) -> list[Any]:

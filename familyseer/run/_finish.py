@@ -47,6 +47,8 @@ class Finished:
         ``reason``, and ``file``, the reproducer's path or None.
     unchecked
         Names of subgraphs whose shipped schedule was checked as a part of the library alone.
+    not_compared
+        Why the library was not compared with the untuned one; empty if it was.
     onnxruntime
         Why the library was not compared with ONNX Runtime, or what the comparison found in words;
         empty if it was and agrees.
@@ -61,6 +63,7 @@ class Finished:
     fell_back: dict[str, str] = field(default_factory=dict)
     quarantined: list[dict[str, Any]] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
+    not_compared: str = ""
     onnxruntime: str = ""
     max_rel_error_onnxruntime: float | None = None
 
@@ -80,12 +83,33 @@ def reserve_s(
         The one that the search was given, None if it had none.
     """
     compiling = reference.compile_s + sum(s.build_s for s in states)
-    whole_runs = (4 + len(reference.edges)) * (reference.seconds or 0.0)
+    whole_runs = (4 + len(reference.edges)) * _whole_run_s(states, reference)
     waiting = [s.subgraph for s in states if s.covered]
     checking = checker.expected_s(waiting) if checker is not None else None
     if checking is None:
         checking = reference.compile_s + _REFERENCE_RUNS * (reference.seconds or 0.0)
     return 1.25 * compiling + whole_runs + min(checking, reference.check_s) + 1.5
+
+
+def _whole_run_s(states: list[TaskState], reference: Reference) -> float:
+    """Seconds of the slowest library that is run at the end."""
+    untuned_s = reference.seconds or 0.0
+    if reference.retime:
+        return untuned_s
+    # what is not covered takes about its part of the untuned time
+    flops = sum(s.subgraph.flops * s.subgraph.weight for s in states) or 1.0
+    waiting = sum(s.subgraph.flops * s.subgraph.weight for s in states if not s.covered) / flops
+    tuned_s = sum(s.best_s * s.subgraph.weight for s in states if s.covered)
+    return min(tuned_s + waiting * untuned_s, untuned_s)
+
+
+def time_for_end(clock: Clock) -> Callable[[], float]:
+    """Seconds left for the end of a run that begins now; unlike the clock's, they run out.
+
+    Measuring that was ended by Ctrl-C, or late, still ends with a checked library.
+    """
+    until = time.monotonic() + max(clock.left_s(), 0.0) + GRACE_S
+    return lambda: until - time.monotonic()
 
 
 class Finisher:
@@ -120,6 +144,7 @@ class Finisher:
         self.on_phase = on_phase
         self.checker = checker
         self._attempts = 0
+        self._time_left = time_for_end(clock)
 
     def finish(self, subgraphs: list[Subgraph], database: Any, path: Path) -> Finished:
         """Writes the best library that is right to `path`.
@@ -127,6 +152,7 @@ class Finisher:
         A library whose outputs are wrong is never written: the subgraphs at fault take their next
         best schedule or fall back, and if none is found guilty the untuned library is shipped.
         """
+        self._time_left = time_for_end(self.clock)
         with ExitStack() as stack:
             checker = self.checker
             if checker is None:
@@ -145,29 +171,40 @@ class Finisher:
         for subgraph in subgraphs:
             if subgraph.index not in records:
                 end.fell_back[subgraph.name] = "no candidate was measured in time"
+        if not records:
+            return self._ship_untuned(path, end)
         self.on_phase("checking")
         until = time.monotonic() + min(self.reference.check_s, self._time_left())
         chosen = self._choose(
-            subgraphs, records, end, checker, lambda: until - time.monotonic(), trusting=True
+            subgraphs,
+            records,
+            end,
+            checker,
+            lambda: until - time.monotonic(),
+            # where the untuned library gave nothing to compare with, nothing else would judge
+            trusting=self.reference.outputs is not None,
         )
         self.on_phase("compiling")
-        if self._build_and_check(chosen, path, end):
-            return end
-        log.warning("the tuned library is wrong; looking for the subgraph at fault")
-        chosen = self._choose(subgraphs, records, end, checker, self._time_left, trusting=False)
-        if self._build_and_check(chosen, path, end):
-            return end
+        reason = "the tuned library gave wrong outputs"
+        try:
+            if self._build_and_check(chosen, path, end):
+                return end
+            log.warning("the tuned library is wrong; looking for the subgraph at fault")
+            chosen = self._choose(subgraphs, records, end, checker, self._time_left, trusting=False)
+            if self._build_and_check(chosen, path, end):
+                return end
+        except OutOfTimeError:
+            reason = "there was no time left to check the tuned library"
         for subgraph in subgraphs:
-            end.fell_back[subgraph.name] = "the tuned library gave wrong outputs"
+            end.fell_back[subgraph.name] = reason
         end.unchecked = []
+        return self._ship_untuned(path, end)
+
+    def _ship_untuned(self, path: Path, end: Finished) -> Finished:
         shutil.copy(self.reference.path, path)
         end.tuned_s, end.max_abs_error, end.max_rel_error = self.reference.seconds, 0.0, 0.0
         self._judge_onnxruntime(self.reference.outputs, end)
         return end
-
-    def _time_left(self) -> float:
-        # measuring ended by Ctrl-C still ends with a checked library
-        return max(self.clock.left_s(), 0.0) + GRACE_S
 
     def _choose(
         self,
@@ -213,27 +250,42 @@ class Finisher:
             return False
         self.on_phase("checking")
         try:
-            right = self._check(candidate, end)
+            right = self._in_time(lambda: self._check(candidate, end), end)
             if right:
                 candidate.replace(path)
             return right
         finally:
             candidate.unlink(missing_ok=True)
 
+    def _in_time(self, check: Callable[[], bool], end: Finished) -> bool:
+        """What `check` says; where there was no time for it, whether each schedule is right."""
+        try:
+            return check()
+        except OutOfTimeError:
+            if end.unchecked:
+                raise
+            end.not_compared = "there was no time left to run it; its schedules are right"
+            return True
+
     def _check(self, library: Path, end: Finished) -> bool:
         inputs, paths = self.reference.inputs, {"tuned": str(library)}
         try:
             outputs = self._run(library, inputs)
+        except OutOfTimeError:
+            raise
         except Exception as error:  # a crash, a hang, a refusal: each means a wrong library
             log.warning("the tuned library cannot be run: %s", error)
             return False
-        if self.reference.outputs is not None:
+        if self.reference.outputs is None:
+            end.not_compared = "the untuned library took too long; its schedules are right"
+        else:
             end.max_abs_error, end.max_rel_error, right = compare_outputs(
                 outputs, self.reference.outputs, self.reference.computed_in
             )
             if not right or not self._right_at_the_edges(library, end):
                 return False
-            paths["untuned"] = str(self.reference.path)
+            if self.reference.retime:
+                paths["untuned"] = str(self.reference.path)
         if not self._judge_onnxruntime(outputs, end):
             return False
         time_s = max(0.2, min(10.0, 0.5 * self.clock.left_s()))

@@ -8,6 +8,7 @@ import statistics
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -25,10 +26,14 @@ from familyseer.search import Clock
 UNTUNED_REPEATS = 2
 # the untuned library may be slow; this share of the budget is the most that timing it may take
 UNTUNED_SHARE = 0.05
+# the share of the budget after which nobody waits any longer for one run of it
+UNTUNED_WAIT_SHARE = 0.3
 # and the most that ONNX Runtime may take once the untuned library is compiled
 ONNXRUNTIME_SHARE = 0.03
 # what checking single subgraphs at the end may take at most
 CHECK_SHARE = 0.05
+# the same where there is no untuned library's output to check the whole with
+ALONE_CHECK_SHARE = 0.2
 # a budget without an end counts as this many seconds
 _LONG_S = 600.0
 
@@ -58,6 +63,8 @@ class Reference:
         What the untuned library gave on `inputs`; None if it could not be run in time.
     seconds
         Seconds of one whole-model run.
+    retime
+        Whether it is quick enough to be run again in turns with the tuned library.
     compile_s
         Seconds that compiling and linking it took.
     edges
@@ -76,6 +83,7 @@ class Reference:
     inputs: list[Any]
     outputs: list[Any] | None = None
     seconds: float | None = None
+    retime: bool = False
     compile_s: float = 0.0
     folder: Path = field(default_factory=Path)
     edges: list[EdgeRun] = field(default_factory=list)
@@ -103,7 +111,6 @@ def make_reference(
     )
     budget_s = min(clock.budget_s if clock.budget_s is not None else math.inf, _LONG_S)
     reference.check_s = CHECK_SHARE * budget_s
-    path = str(reference.path)
     with ExitStack() as stack:
         other = _start_onnxruntime(model, made, reference, stack)
         began = time.monotonic()
@@ -112,26 +119,39 @@ def make_reference(
         if other is not None:
             until = time.monotonic() + min(ONNXRUNTIME_SHARE * budget_s, clock.left_s())
             reference.onnxruntime = _take_onnxruntime(other, until)
+    share_s = UNTUNED_SHARE * budget_s
+    until = clock.now() + min(UNTUNED_WAIT_SHARE * budget_s, clock.left_s())
+    tools = device, pool, lambda: until - clock.now()
     try:
-        running = pool.submit(_jobs.run_library, path, device, reference.inputs)
-        reference.outputs = await_future(running, clock.left_s)
+        reference.outputs, reference.seconds = _run(reference, reference.inputs, *tools)
         _judge_import(reference)
-        times = await_future(
-            pool.submit(
-                _jobs.time_libraries,
-                {"untuned": path},
-                device,
-                reference.inputs,
-                UNTUNED_REPEATS,
-                UNTUNED_SHARE * budget_s,
-            ),
-            clock.left_s,
-        )
-        reference.seconds = statistics.median(times["untuned"])
-        _run_edges(reference, model, device, pool, clock, seed, UNTUNED_SHARE * budget_s)
+        reference.retime = 2 * reference.seconds <= share_s
+        if reference.retime:
+            _time(reference, share_s, *tools)
+            _run_edges(reference, model, seed, *tools)
     except OutOfTimeError:
         pass
+    if reference.outputs is None:
+        reference.check_s = ALONE_CHECK_SHARE * budget_s
     return reference
+
+
+def _run(
+    reference: Reference, inputs: list[Any], device: str, pool: Any, time_left: Callable[[], float]
+) -> tuple[list[Any], float]:
+    running = pool.submit(_jobs.run_timed, str(reference.path), device, inputs)
+    outputs, seconds = await_future(running, time_left)
+    return outputs, seconds
+
+
+def _time(
+    reference: Reference, time_s: float, device: str, pool: Any, time_left: Callable[[], float]
+) -> None:
+    paths = {"untuned": str(reference.path)}
+    timing = pool.submit(
+        _jobs.time_libraries, paths, device, reference.inputs, UNTUNED_REPEATS, time_s
+    )
+    reference.seconds = statistics.median(await_future(timing, time_left)["untuned"])
 
 
 def _start_onnxruntime(
@@ -186,15 +206,12 @@ def _judge_import(reference: Reference) -> None:
 def _run_edges(
     reference: Reference,
     model: LoadedModel,
+    seed: int,
     device: str,
     pool: Any,
-    clock: Clock,
-    seed: int,
-    time_s: float,
+    time_left: Callable[[], float],
 ) -> None:
-    """Runs the untuned library on zeros and on other random inputs, if that does not take long."""
-    if 2 * (reference.seconds or 0.0) > time_s:
-        return
+    """Runs the untuned library on zeros and on other random inputs."""
     again = example_inputs(model.inputs, seed=seed + 1)
     second = [again[spec.name] for spec in model.inputs]
     # integers are token ids and masks, and a mask of zeros makes a softmax NaN
@@ -203,7 +220,6 @@ def _run_edges(
     if any(one.dtype.kind not in "iub" for one in reference.inputs):
         cases.append(("zeros", zeros))
     for name, inputs in cases:
-        running = pool.submit(_jobs.run_library, str(reference.path), device, inputs)
-        outputs = await_future(running, clock.left_s)
+        outputs, _ = _run(reference, inputs, device, pool, time_left)
         if all_finite(outputs):
             reference.edges.append(EdgeRun(name, inputs, outputs))

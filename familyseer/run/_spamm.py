@@ -23,6 +23,7 @@ from familyseer.measure._measure import OutOfTimeError, await_future
 from familyseer.models import LoadedModel, example_inputs
 from familyseer.options import TuneOptions
 from familyseer.run import _spamm_jobs
+from familyseer.run._finish import time_for_end
 from familyseer.run._reference import Reference
 from familyseer.run._spamm_file import Chosen, operators_of, read_choice, write_choice
 from familyseer.search import Clock
@@ -89,9 +90,10 @@ class Outcome:
 
     def _errors(self, library: Path, pool: Any, clock: Clock) -> tuple[float, float]:
         worst = 0.0, 0.0
+        time_left = time_for_end(clock)
         for inputs, outputs in self._dense:
             running = pool.submit(_jobs.run_library, str(library), "cpu", inputs)
-            got = await_future(running, lambda: max(clock.left_s(), 0.0) + 5.0)
+            got = await_future(running, time_left)
             off, relative, _ = compare_outputs(got, outputs)
             worst = max(worst[0], off), max(worst[1], relative)
         return worst

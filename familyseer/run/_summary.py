@@ -102,6 +102,7 @@ def summarise(
         "fell_back": end.fell_back,
         "quarantined": end.quarantined,
         "unchecked": end.unchecked,
+        "not_compared": end.not_compared,
         "stopped_by": stopped_by,
         "without": options.tactics.off(),
         "warm_start": warm_start,

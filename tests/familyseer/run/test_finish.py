@@ -14,7 +14,7 @@ from familyseer.check import Checker
 from familyseer.export import _jobs
 from familyseer.measure import WorkerPool
 from familyseer.models import load_model
-from familyseer.run import _reference
+from familyseer.run import _finish, _reference
 from familyseer.run._finish import Finisher
 from familyseer.run._reference import Reference, make_reference
 from familyseer.search import Clock
@@ -256,3 +256,83 @@ def test_after_ctrl_c_the_library_is_still_checked(mlp: Model, tmp_path: Path) -
     database = load_tvm().s_tir.meta_schedule.database.MemoryDatabase()
     end = finisher.finish(mlp.subgraphs, database, tmp_path / "model.so")
     assert end.max_rel_error == 0.0
+
+
+def late(mlp: Model, monkeypatch: pytest.MonkeyPatch, checker: Checker | None = None) -> Finisher:
+    """A finisher that begins when there is no time left at all."""
+    monkeypatch.setattr(_finish, "GRACE_S", 0.0)
+    clock = Clock(1.0, started_at=time.monotonic() - 60.0)
+    pool = mlp.finisher.pool
+    return Finisher(mlp.fused, mlp.target, "cpu", mlp.reference, pool, clock, checker=checker)
+
+
+def test_time_for_the_end_runs_out_once_the_budget_is_spent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_finish, "GRACE_S", 0.02)
+    left = _finish.time_for_end(Clock(1.0, started_at=time.monotonic() - 60.0))
+    assert 0 < left() <= 0.02
+    time.sleep(0.03)
+    assert left() <= 0
+
+
+def test_without_time_to_run_the_library_schedules_that_are_right_are_shipped(
+    mlp: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = load_tvm().s_tir.meta_schedule.database.MemoryDatabase()
+    subgraph = mlp.subgraphs[0]
+    record(database, subgraph, mlp.target, right_schedule(subgraph.mod), 1e-3)
+    with Checker(mlp.target, "cpu", mlp.finisher.pool) as checker:
+        assert checker.check(subgraph, right_schedule(subgraph.mod)).right
+        finisher = late(mlp, monkeypatch, checker)
+        end = finisher.finish(mlp.subgraphs, database, tmp_path / "model.so")
+    assert subgraph.name not in end.fell_back
+    assert "no time left" in end.not_compared
+    assert end.max_rel_error is None
+    assert (tmp_path / "model.so").is_file()
+
+
+def test_without_time_to_check_anything_the_untuned_library_is_shipped(
+    mlp: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = load_tvm().s_tir.meta_schedule.database.MemoryDatabase()
+    subgraph = mlp.subgraphs[0]
+    record(database, subgraph, mlp.target, right_schedule(subgraph.mod), 1e-3)
+    end = late(mlp, monkeypatch).finish(mlp.subgraphs, database, tmp_path / "model.so")
+    assert "no time left" in end.fell_back[subgraph.name]
+    assert (tmp_path / "model.so").read_bytes() == mlp.reference.path.read_bytes()
+
+
+def test_where_the_untuned_library_gave_nothing_only_checked_schedules_are_shipped(
+    mlp: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = load_tvm().s_tir.meta_schedule.database.MemoryDatabase()
+    subgraph = mlp.subgraphs[0]
+    record(database, subgraph, mlp.target, right_schedule(subgraph.mod), 1e-3)
+    monkeypatch.setattr(mlp.reference, "outputs", None)
+    monkeypatch.setattr(mlp.reference, "check_s", 0.0)
+    end = mlp.finisher.finish(mlp.subgraphs, database, tmp_path / "model.so")
+    assert "could not be checked" in end.fell_back[subgraph.name]
+    assert "untuned library took too long" in end.not_compared
+
+
+def test_an_untuned_library_that_is_too_slow_is_given_up_and_run_only_once(
+    mlp: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def again(budget_s: float) -> Reference:
+        made = make_reference(
+            mlp.model, mlp.fused, mlp.target, "cpu", mlp.finisher.pool, Clock(budget_s), 0
+        )
+        made.close()
+        return made
+
+    monkeypatch.setattr(_reference, "UNTUNED_WAIT_SHARE", 0.0)
+    given_up = again(300.0)
+    assert (given_up.outputs, given_up.seconds) == (None, None)
+    monkeypatch.setattr(_reference, "UNTUNED_WAIT_SHARE", 1.0)
+    monkeypatch.setattr(_reference, "UNTUNED_SHARE", 0.0)
+    once = again(300.0)
+    assert once.outputs is not None
+    assert once.seconds is not None
+    assert not once.retime
+    assert once.edges == []

@@ -18,7 +18,8 @@ class TuneOptions:
     Attributes
     ----------
     model
-        An ``.onnx`` file, a ``.pt2`` file, or the name of a network of the zoo.
+        An ``.onnx`` file, a ``.pt2`` file, or the name of a network of the zoo; of a model in
+        memory, what it is called.
     out
         The folder that the run writes.
     target

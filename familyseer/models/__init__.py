@@ -6,7 +6,7 @@ Importing this package imports neither TVM nor onnx; loading does.
 from familyseer.models import zoo
 from familyseer.models.example_inputs import example_inputs
 from familyseer.models.input_shapes import parse_input_shape
-from familyseer.models.loading import load_asked, load_model
+from familyseer.models.loading import load_asked, load_given, load_model
 from familyseer.models.specs import InputSpec, LoadedModel, ModelCard
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "ModelCard",
     "example_inputs",
     "load_asked",
+    "load_given",
     "load_model",
     "parse_input_shape",
     "zoo",

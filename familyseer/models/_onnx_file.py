@@ -40,6 +40,40 @@ def read_onnx(path: Path) -> tuple[onnx.ModelProto, str]:
     return model, digest.hexdigest()
 
 
+def digest_of(model: onnx.ModelProto) -> str:
+    """SHA-256 (hex) of a model in memory, which may be larger than a serialised one can be."""
+    head = onnx.ModelProto()
+    head.ir_version = model.ir_version
+    head.opset_import.extend(model.opset_import)
+    parts = (
+        head,
+        *model.functions,
+        *model.graph.input,
+        *model.graph.output,
+        *model.graph.node,
+        *model.graph.sparse_initializer,
+        *model.graph.initializer,
+    )
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(hashlib.sha256(part.SerializeToString(deterministic=True)).digest())
+    return digest.hexdigest()
+
+
+def check_weights_inside(model: onnx.ModelProto, source: str) -> None:
+    """Sees to it that a model in memory has all its weights.
+
+    Raises:
+        UserError: some were left in a file.
+    """
+    for tensor in model.graph.initializer:
+        if external_data_helper.uses_external_data(tensor):
+            raise UserError(
+                f"{source}: the weight {tensor.name} is in a file beside the model; expected the "
+                "model's path, or a model from onnx.load with its external data"
+            )
+
+
 def read_bytes(path: Path, expected: str) -> bytes:
     """The bytes of a file that is not empty.
 

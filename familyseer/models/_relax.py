@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from familyseer.errors import UserError
 from familyseer.models._rewrites import rewrite_main
+from familyseer.models.input_shapes import DeclaredShape, Dim, bind_shapes
 from familyseer.tvm_env import load_tvm
 
 # operators whose second argument indexes the first
@@ -32,6 +35,67 @@ def prepare_for_inference(mod: Any) -> Any:
     if _folds_batch_norm(mod):
         passes.insert(0, transform.FoldBatchnormToConv2D())
     return tvm.transform.Sequential(passes)(rewrite_main(mod))
+
+
+def check_main(mod: Any, source: str) -> None:
+    """Sees to it that a module is one that can be tuned as a whole.
+
+    Raises:
+        UserError: ``main`` is not its one Relax function.
+    """
+    relax = load_tvm().relax
+    names = [
+        str(variable.name_hint)
+        for variable, function in mod.functions.items()
+        if isinstance(function, relax.Function)
+    ]
+    if names != ["main"]:
+        found = ", ".join(sorted(names)) or "none"
+        raise UserError(f"{source}: its Relax functions are {found}; expected main alone")
+
+
+def content_digest(mod: Any) -> str:
+    """SHA-256 (hex) of what a module computes, its constants included, whatever names it uses."""
+    load_tvm()
+    from tvm_ffi import structural_hash
+
+    return hashlib.sha256(f"{structural_hash(mod):x}".encode()).hexdigest()
+
+
+def bind_extents(mod: Any, source: str, given: Mapping[str, tuple[int, ...]] | None) -> Any:
+    """The module with inputs of static shapes.
+
+    Args:
+        source: the model, for messages.
+        given: input name to extents, for inputs with dynamic dims.
+
+    Raises:
+        UserError: an input is no tensor of known rank, or as `bind_shapes`.
+    """
+    load_tvm()
+    from tvm import relax, tirx
+
+    declared: dict[str, DeclaredShape] = {}
+    variables: dict[str, Any] = {}
+    for param in mod["main"].params:
+        if not isinstance(param.ty, relax.TensorType) or param.ty.shape is None:
+            raise UserError(f"{source}: input {param.name} is not a tensor of known rank")
+        dims: list[Dim] = []
+        for extent in param.ty.shape:
+            if isinstance(extent, tirx.IntImm):
+                dims.append(int(extent))
+            else:
+                variables[str(extent)] = extent
+                dims.append(str(extent))
+        declared[param.name] = dims
+    shapes = bind_shapes(source, declared, given)
+    extents = {
+        variables[dim]: shapes[name][axis]
+        for name, dims in declared.items()
+        for axis, dim in enumerate(dims or ())
+        if isinstance(dim, str) and isinstance(variables[dim], tirx.Var)
+    }
+    return relax.transform.BindSymbolicVars(extents, "main")(mod) if extents else mod
 
 
 def _folds_batch_norm(mod: Any) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 
 from familyseer.errors import UserError
 from familyseer.models._onnx_file import first_line, read_bytes
-from familyseer.models.input_shapes import DeclaredShape, Dim, bind_shapes
+from familyseer.models._relax import bind_extents
 from familyseer.tvm_env import load_tvm
 
 _log = logging.getLogger(__name__)
@@ -41,7 +41,22 @@ def import_torch(
             f"{path}: reading .pt2 files needs PyTorch; install the extra: "
             "pip install 'familyseer[torch]'"
         )
-    program = _load(path, data)
+    return import_program(_load(path, data), str(path), input_shapes), data
+
+
+def import_program(
+    program: Any, source: str, input_shapes: Mapping[str, tuple[int, ...]] | None
+) -> Any:
+    """The Relax module of a `torch.export.ExportedProgram`, dynamic dims bound.
+
+    Args:
+        program: as `torch.export` gives it.
+        source: the model, for messages.
+        input_shapes: input name to extents, for inputs with dynamic dims.
+
+    Raises:
+        UserError: TVM cannot import it, or a shape does not fit.
+    """
     load_tvm()
     from tvm.relax.frontend.torch import from_exported_program
 
@@ -51,11 +66,11 @@ def import_torch(
             mod = from_exported_program(program, unwrap_unit_return_tuple=True)
         except Exception as error:
             reason = first_line(error)
-            raise UserError(f"{path}: TVM's torch.export importer failed: {reason}") from error
+            raise UserError(f"{source}: TVM's torch.export importer failed: {reason}") from error
         finally:
             for warning in caught:
-                _log.debug("%s: %s", path, warning.message)
-    return _bind(mod, path, input_shapes), data
+                _log.debug("%s: %s", source, warning.message)
+    return bind_extents(mod, source, input_shapes)
 
 
 def _load(path: Path, data: bytes) -> Any:
@@ -73,29 +88,3 @@ def _load(path: Path, data: bytes) -> Any:
         ) from error
     finally:
         noisy.disabled = silent
-
-
-def _bind(mod: Any, path: Path, input_shapes: Mapping[str, tuple[int, ...]] | None) -> Any:
-    from tvm import relax, tirx
-
-    declared: dict[str, DeclaredShape] = {}
-    variables: dict[str, Any] = {}
-    for param in mod["main"].params:
-        if not isinstance(param.ty, relax.TensorType) or param.ty.shape is None:
-            raise UserError(f"{path}: input {param.name} is not a tensor of known rank")
-        dims: list[Dim] = []
-        for extent in param.ty.shape:
-            if isinstance(extent, tirx.IntImm):
-                dims.append(int(extent))
-            else:
-                variables[str(extent)] = extent
-                dims.append(str(extent))
-        declared[param.name] = dims
-    shapes = bind_shapes(str(path), declared, input_shapes)
-    extents = {
-        variables[dim]: shapes[name][axis]
-        for name, dims in declared.items()
-        for axis, dim in enumerate(dims or ())
-        if isinstance(dim, str) and isinstance(variables[dim], tirx.Var)
-    }
-    return relax.transform.BindSymbolicVars(extents, "main")(mod) if extents else mod

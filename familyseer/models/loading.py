@@ -1,9 +1,10 @@
-"""From the MODEL argument of the command line to a Relax module."""
+"""From the MODEL argument of the command line, or a model in memory, to a Relax module."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -58,6 +59,55 @@ def load_asked(options: TuneOptions | CompareOptions) -> LoadedModel:
         seed=options.seed,
         precision=options.precision,
     )
+
+
+def load_given(
+    model: Any,
+    name: str,
+    *,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    precision: str = "float32",
+) -> LoadedModel:
+    """Load a model that is in memory: it is left as it is.
+
+    Args:
+        model: an ``onnx.ModelProto``, a ``torch.export.ExportedProgram``, or a ``tvm.IRModule``
+            whose only Relax function is ``main``.
+        name: what messages and records call it.
+        input_shapes: input name to extents, for inputs with dynamic dims.
+        precision: as for `load_model`.
+
+    Raises:
+        UserError: it is none of these, or as `load_model`.
+    """
+    from familyseer.models._precision import in_precision
+
+    if is_a(model, "onnx", "ModelProto"):
+        loaded = _load_proto(model, name, input_shapes)
+    elif is_a(model, "torch.export", "ExportedProgram"):
+        from familyseer.models._torch_file import import_program
+
+        loaded = _load_relax(import_program(model, name, input_shapes), name)
+    elif is_a(model, "tvm", "IRModule"):
+        from familyseer.models._relax import bind_extents, check_main
+
+        check_main(model, name)
+        loaded = _load_relax(bind_extents(model, name, input_shapes), name)
+    else:
+        raise UserError(
+            f"model of type {type(model).__name__}: expected a path, a name from the zoo, an ONNX "
+            "model, a program of torch.export, or a Relax module"
+        )
+    return in_precision(loaded, precision)
+
+
+def is_a(value: Any, module: str, name: str) -> bool:
+    """Whether a value is of a class of a package, which is not imported to find out.
+
+    Who has such a value has imported it.
+    """
+    kind = getattr(sys.modules.get(module), name, None)
+    return isinstance(kind, type) and isinstance(value, kind)
 
 
 def _load(spec: str, input_shapes: Mapping[str, tuple[int, ...]] | None, seed: int) -> LoadedModel:
@@ -136,11 +186,35 @@ def _load_torch(
     from familyseer.models._torch_file import import_torch
 
     mod, data = import_torch(path, input_shapes)
-    inputs = [
+    return _finish(mod, _inputs(mod), hashlib.sha256(data).hexdigest(), spec, path.stem, None)
+
+
+def _load_proto(
+    given: onnx.ModelProto, name: str, input_shapes: Mapping[str, tuple[int, ...]] | None
+) -> LoadedModel:
+    from onnx import ModelProto
+
+    from familyseer.models._onnx_file import check_weights_inside, digest_of
+
+    check_weights_inside(given, name)
+    # what follows binds shapes in place
+    model = ModelProto()
+    model.CopyFrom(given)
+    return _load_onnx(model, digest_of(given), name, name, input_shapes)
+
+
+def _load_relax(mod: Any, name: str) -> LoadedModel:
+    """A module whose weights are constants in it, and a part of its digest."""
+    from familyseer.models._relax import content_digest
+
+    return _finish(mod, _inputs(mod), content_digest(mod), name, name, None)
+
+
+def _inputs(mod: Any) -> list[InputSpec]:
+    return [
         InputSpec(param.name, tuple(int(extent) for extent in param.ty.shape), str(param.ty.dtype))
         for param in mod["main"].params
     ]
-    return _finish(mod, inputs, hashlib.sha256(data).hexdigest(), spec, path.stem, None)
 
 
 def _finish(

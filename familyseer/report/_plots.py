@@ -53,7 +53,7 @@ def save_plots(out: Path, folder: Path, kind: str) -> list[Path]:
             for figure in made:
                 path = folder / f"{figure.key}.{kind}"
                 metadata = {"Title": figure.title, **({"Date": None} if kind == "svg" else {})}
-                _draw(figure).savefig(path, format=kind, dpi=160, metadata=metadata)
+                draw(figure).savefig(path, format=kind, dpi=160, metadata=metadata)
                 written.append(path)
     except OSError as error:
         raise UserError(
@@ -62,7 +62,8 @@ def save_plots(out: Path, folder: Path, kind: str) -> list[Path]:
     return written
 
 
-def _draw(figure: Figure) -> Any:
+def draw(figure: Figure) -> Any:
+    """A plot as a `matplotlib.figure.Figure` of its own, which no window or notebook holds."""
     from matplotlib.figure import Figure as Canvas
 
     canvas = Canvas(figsize=(7.0, 4.2), layout="constrained")

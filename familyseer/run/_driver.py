@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
 from familyseer.duration import format_duration
 from familyseer.errors import RunError, UserError
 from familyseer.measure._workers import warm_up
+from familyseer.models.specs import LoadedModel
 from familyseer.options import TuneOptions
 from familyseer.progress import FamilyInfo, Observer, RoundEvent, RunInfo
 from familyseer.run._ctrl_c import ending_on_ctrl_c
@@ -18,7 +20,12 @@ from familyseer.search import Clock
 
 
 def tune(
-    options: TuneOptions, *, started_at: float | None = None, observer: Observer | None = None
+    options: TuneOptions,
+    *,
+    started_at: float | None = None,
+    observer: Observer | None = None,
+    load: Callable[[], LoadedModel] | None = None,
+    clock: Clock | None = None,
 ) -> dict[str, Any]:
     """Tunes a model and leaves the library and its records in ``options.out``.
 
@@ -28,6 +35,12 @@ def tune(
         `time.monotonic()` from which the budget counts; by default now.
     observer
         Told of the run as `familyseer.progress` says.
+    load
+        Gives the model, of which ``options.model`` is then the name alone; by default it is loaded
+        from there.
+    clock
+        The run's clock, for who may end the run by its `stop`; by default one of
+        ``options.budget_s`` from `started_at`.
 
     Returns
     -------
@@ -43,18 +56,24 @@ def tune(
     """
     if options.budget_s is None and options.trials is None:
         raise UserError("neither a budget nor a number of trials is set: expected at least one")
-    clock = Clock(options.budget_s, started_at)
+    clock = Clock(options.budget_s, started_at) if clock is None else clock
     check_writable(options.out)
     warm_up()
     with hold(options.out), ending_on_ctrl_c(clock), ExitStack() as stack:
-        return _Run(options, clock, observer or Observer(), stack).tune()
+        return _Run(options, clock, observer or Observer(), stack, load).tune()
 
 
 class _Run:
     def __init__(
-        self, options: TuneOptions, clock: Clock, observer: Observer, stack: ExitStack
+        self,
+        options: TuneOptions,
+        clock: Clock,
+        observer: Observer,
+        stack: ExitStack,
+        load: Callable[[], LoadedModel] | None,
     ) -> None:
         self.options = options
+        self.load = load
         self.clock = clock
         self.observer = observer
         self.stack = stack
@@ -116,7 +135,7 @@ class _Run:
         self.target = resolve_target(options.target)
         # before the folder is this run's, so that a refusal leaves it as it was
         self.warm_start = self._read_earlier_runs()
-        self.model = load_asked(options)
+        self.model = load_asked(options) if self.load is None else self.load()
         identity = Identity(self.model.name, self.model.digest, str(self.target))
         self.folder = RunFolder(options.out, identity, resume=options.resume)
         self._deduct(self.folder.used.unfinished_s)

@@ -19,6 +19,7 @@ from spamm.cpu._build import compiled_kernel, compiled_norms, cpu_kernel
 from spamm.cpu._choice import block_for, config_of_plan
 from spamm.cpu._config import (
     ACCUMULATORS,
+    ROWS_TOGETHER,
     CpuConfig,
     Sizes,
     space,
@@ -43,8 +44,6 @@ _MOST_TERMS = 1 << 12
 # Where the kernel stores a tile it spends about as much as on so many k-blocks
 _STORE = 0.25
 _ALIGNMENT = 64
-# Rows of C's blocks that are computed together
-_ROWS = 8
 
 
 def default_block(m: int, k: int, n: int, dtype: np.dtype[Any]) -> Sizes:
@@ -188,7 +187,7 @@ def _order(plan: Plan) -> npt.NDArray[np.int64]:
     """
     mb, _, nb = plan.grid
     cells = np.arange(mb * nb).reshape(mb, nb)
-    strips = [cells[i : i + _ROWS].T.ravel() for i in range(0, mb, _ROWS)]
+    strips = [cells[i : i + ROWS_TOGETHER].T.ravel() for i in range(0, mb, ROWS_TOGETHER)]
     return np.concatenate([cells[:0].ravel(), *strips])
 
 

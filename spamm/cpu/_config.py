@@ -19,6 +19,8 @@ ACCUMULATORS = {
     "float32": "float32",
     "float64": "float64",
 }
+# Rows of C's blocks that are computed together
+ROWS_TOGETHER = 8
 # Cycles between a fused multiply-add and its use, and such instructions begun in a cycle, on the
 # processors of the last ten years; loads too are two in a cycle.
 _LATENCY = 4

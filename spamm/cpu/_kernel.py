@@ -12,6 +12,7 @@ tile's rows of A (or columns of B) side by side.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 from tvm import tirx
@@ -49,45 +50,86 @@ def multiply_function(config: CpuConfig, sums: str) -> Any:
             pointers | lists | places, "first last m k n bm bk bn ldc run"
         )
         first, last, m, k, n, bm, bk, bn, ldc, run = sizes
-        tile = _Tile(config, sums)
+        blocks = BlocksOfC(config, sums, (a, b, c, offsets, ks, saved))
+        blocks.enter((m, k, n), (bm, bk, bn), ldc, run)
         kb, nb = T.Bind(ceil_quotient(k, bk)), T.Bind(ceil_quotient(n, bn))
-        panel_a, panel_b = T.Bind(bk * config.rows), T.Bind(bk * config.columns)
-        down = T.Bind(ceil_quotient(bm, config.rows))
-        block_a = T.Bind(down * panel_a)
-        block_b = T.Bind(ceil_quotient(bn, config.columns) * panel_b)
         with loop(first, last) as position:
             cell = T.Bind(cells[position])
             i = T.Bind(quotient(cell, nb))
             j = T.Bind(cell - i * nb)
-            height, width = T.Bind(T.min(bm, m - i * bm)), T.Bind(T.min(bn, n - j * bn))
-            begin, end = T.Bind(offsets[cell]), T.Bind(offsets[cell + 1])
-            runs = T.Bind(T.max(1, ceil_quotient(end - begin, run)))
-            # B's panels outside: they are the larger, and the same ones serve all of A's
-            with (
-                T.serial(0, runs) as part,
-                T.serial(0, ceil_quotient(width, config.columns)) as jp,
-                T.serial(0, ceil_quotient(height, config.rows)) as ip,
-            ):
-                place = T.Bind((jp * down + ip) * (config.rows * config.columns))
-                with T.If(part == 0):
-                    with T.Then():
-                        tile.clear()
-                    with T.Else():
-                        tile.load(saved, place)
-                entries = T.Bind(begin + part * run), T.Bind(T.min(end, begin + (part + 1) * run))
-                with loop(*entries) as entry:
-                    kk = T.Bind(T.Cast("int64", ks[entry]))
-                    from_a = T.Bind(slots_a[i * kb + kk] * block_a + ip * panel_a)
-                    from_b = T.Bind(slots_b[kk * nb + j] * block_b + jp * panel_b)
-                    tile.add(a, from_a, b, from_b, T.Bind(T.min(bk, k - kk * bk)))
-                to = (i * bm + ip * config.rows) * ldc + j * bn + jp * config.columns
-                rows, columns = height - ip * config.rows, width - jp * config.columns
-                with T.If(part == runs - 1):
-                    with T.Then():
-                        tile.store(c, T.Bind(to), ldc, T.Bind(rows), T.Bind(columns))
-                    with T.Else():
-                        tile.save(saved, place)
+            blocks.compute(
+                (cell, i, j),
+                lambda kk: slots_a[i * kb + kk],
+                lambda kk: slots_b[kk * nb + j],
+            )
     return made.result
+
+
+class BlocksOfC:
+    """Emits what computes a block of C.
+
+    Parameters
+    ----------
+    arrays
+        Packed A and B, C, the plan's offsets and ks, and room for the tiles of a block, as
+        `multiply_function` has them.
+    """
+
+    def __init__(self, config: CpuConfig, sums: str, arrays: tuple[Any, ...]) -> None:
+        self._config, self._arrays = config, arrays
+        self._tile = _Tile(config, sums)
+
+    def enter(self, shape: tuple[Any, ...], block: tuple[Any, ...], ldc: Any, run: Any) -> None:
+        """The sizes that `compute` reads."""
+        config, (bm, bk, bn) = self._config, block
+        self._shape, self._block, self._ldc, self._run = shape, block, ldc, run
+        self._panel_a, self._panel_b = T.Bind(bk * config.rows), T.Bind(bk * config.columns)
+        self._down = T.Bind(ceil_quotient(bm, config.rows))
+        self._block_a = T.Bind(self._down * self._panel_a)
+        self._block_b = T.Bind(ceil_quotient(bn, config.columns) * self._panel_b)
+
+    def compute(
+        self,
+        cell: tuple[Any, Any, Any],
+        slot_a: Callable[[Any], Any],
+        slot_b: Callable[[Any], Any],
+    ) -> None:
+        """Overwrites block ``(i nb + j, i, j)``.
+
+        `slot_a` and `slot_b` give the places among the packed blocks of the row's and the
+        column's k-th block.
+        """
+        (number, i, j), tile, config, run = cell, self._tile, self._config, self._run
+        (m, k, n), (bm, bk, bn), ldc, down = self._shape, self._block, self._ldc, self._down
+        a, b, c, offsets, ks, saved = self._arrays
+        height, width = T.Bind(T.min(bm, m - i * bm)), T.Bind(T.min(bn, n - j * bn))
+        begin, end = T.Bind(offsets[number]), T.Bind(offsets[number + 1])
+        runs = T.Bind(T.max(1, ceil_quotient(end - begin, run)))
+        # B's panels outside: they are the larger, and the same ones serve all of A's
+        with (
+            T.serial(0, runs) as part,
+            T.serial(0, ceil_quotient(width, config.columns)) as jp,
+            T.serial(0, ceil_quotient(height, config.rows)) as ip,
+        ):
+            place = T.Bind((jp * down + ip) * (config.rows * config.columns))
+            with T.If(part == 0):
+                with T.Then():
+                    tile.clear()
+                with T.Else():
+                    tile.load(saved, place)
+            entries = T.Bind(begin + part * run), T.Bind(T.min(end, begin + (part + 1) * run))
+            with loop(*entries) as entry:
+                kk = T.Bind(T.Cast("int64", ks[entry]))
+                from_a = T.Bind(slot_a(kk) * self._block_a + ip * self._panel_a)
+                from_b = T.Bind(slot_b(kk) * self._block_b + jp * self._panel_b)
+                tile.add(a, from_a, b, from_b, T.Bind(T.min(bk, k - kk * bk)))
+            to = (i * bm + ip * config.rows) * ldc + j * bn + jp * config.columns
+            rows, columns = height - ip * config.rows, width - jp * config.columns
+            with T.If(part == runs - 1):
+                with T.Then():
+                    tile.store(c, T.Bind(to), ldc, T.Bind(rows), T.Bind(columns))
+                with T.Else():
+                    tile.save(saved, place)
 
 
 class _Tile:

@@ -1,9 +1,9 @@
 """Plans made on a GPU: from block norms and tau to the lists that the multiply kernel walks.
 
-Four kernels, without a wait of the host between them. ``spamm_plan_count`` decides about every
-product, keeps a bit for each, and adds up what is skipped; ``spamm_plan_compact`` turns the bits
-into offsets and ascending lists; ``spamm_plan_order`` sorts C's tiles, heaviest first. Memory is
-one bit a product, and 4 bytes for each that is kept.
+Two kernels, without a wait of the host between them. ``spamm_plan_count`` decides about every
+product, keeps a bit for each, and adds up what is skipped; ``spamm_plan_lists`` turns the bits into
+offsets and ascending lists, and meanwhile sorts C's tiles, heaviest first. Memory is one bit a
+product, and 4 bytes for each that is kept.
 
 The algorithm is SpAMM's (arXiv 2103.13042), the bound on the error that of arXiv 2005.10680. Given
 the same norms and the same tau, in float32, the lists are those of `spamm._plan.build_plan`.
@@ -11,15 +11,13 @@ the same norms and the same tau, in float32, the lists are those of `spamm._plan
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from spamm.cuda._launch import Buffer, Launch, Program
+from spamm.cuda._order import ORDER_THREADS, Tiling, order_text
 from spamm.cuda._sweep import SWEEP, THREADS, checked_grid, rows_per_thread, sweep_blocks
 
-_COMPACT_THREADS = 256
-_ORDER_THREADS = 1024
+_WARPS = ORDER_THREADS // 32
 
 _COUNT = """\
 __device__ __forceinline__ void decide(const float* const (&a)[ROWS], float b, int k0, int bit,
@@ -123,21 +121,30 @@ extern "C" __global__ void __launch_bounds__(SWEEP_THREADS, 2) spamm_plan_count(
 }
 """
 
-_COMPACT = """\
-// A thread block for each row of C's blocks: offsets and lists from counts and bits. What would lie
-// beyond `capacity` is left out, which the last offset tells. The first one also adds up the error.
-extern "C" __global__ void __launch_bounds__(COMPACT_THREADS) spamm_plan_compact(
-    const unsigned* bits, const int* counts, const unsigned long long* row_work,
-    const double* error_parts, int parts, int mb, int kb, int nb, long long capacity,
-    long long* offsets, int* ks, double* error_bound) {
-  constexpr int WARPS = COMPACT_THREADS / 32;
-  __shared__ long long starts[COMPACT_THREADS];
+_LISTS = """\
+// Kept products of blocks in a row of C's, from the counts of all.
+struct Counted {
+  const int* counts;
+  int nb;
+  __device__ __forceinline__ long long operator()(int i, int first, int last) const {
+    long long sum = 0;
+    for (int j = first; j < last; ++j) sum += counts[(long long)i * nb + j];
+    return sum;
+  }
+};
+
+// Offsets and lists of a row of C's blocks, from counts and bits. What would lie beyond `capacity`
+// is left out, which the last offset tells.
+__device__ __forceinline__ void compact_row(
+    int i, const unsigned* bits, const int* counts, const unsigned long long* row_work, int mb,
+    int kb, int nb, long long capacity, long long* offsets, int* ks) {
+  __shared__ long long starts[LIST_THREADS];
   const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
-  const int i = blockIdx.x, words = (kb + 31) / 32;
+  const int words = (kb + 31) / 32;
   long long own = 0, next;
-  for (int row = thread; row < i; row += COMPACT_THREADS) own += (long long)row_work[row];
+  for (int row = thread; row < i; row += LIST_THREADS) own += (long long)row_work[row];
   sum_before<WARPS>(thread, own, next);
-  for (int j0 = 0; j0 < nb; j0 += COMPACT_THREADS) {
+  for (int j0 = 0; j0 < nb; j0 += LIST_THREADS) {
     const int j = j0 + thread;
     long long total;
     starts[thread] =
@@ -145,7 +152,7 @@ extern "C" __global__ void __launch_bounds__(COMPACT_THREADS) spamm_plan_compact
     if (j < nb) offsets[(long long)i * nb + j] = starts[thread];
     next += total;
     __syncthreads();
-    for (int cell = warp; cell < min(COMPACT_THREADS, nb - j0); cell += WARPS) {
+    for (int cell = warp; cell < min(LIST_THREADS, nb - j0); cell += WARPS) {
       const unsigned* list = bits + ((long long)i * nb + j0 + cell) * words;
       long long to = starts[cell];
       for (int w0 = 0; w0 < words; w0 += 32) {
@@ -164,130 +171,34 @@ extern "C" __global__ void __launch_bounds__(COMPACT_THREADS) spamm_plan_compact
     // the sum of the next round waits for all before `starts` is written again
   }
   if (i == mb - 1 && thread == 0) offsets[(long long)mb * nb] = next;
-  if (i == 0 && warp == 0) {
+}
+
+// The first thread block puts C's tiles in order and adds up the error, the others make the lists
+// of a row of C's blocks each.
+extern "C" __global__ void __launch_bounds__(LIST_THREADS) spamm_plan_lists(
+    const unsigned* bits, const int* counts, const unsigned long long* row_work,
+    const double* error_parts, int parts, int mb, int kb, int nb, long long capacity,
+    long long* offsets, int* ks, double* error_bound, int tiles_n, int tiles, int* order) {
+  if (blockIdx.x > 0) {
+    compact_row(blockIdx.x - 1, bits, counts, row_work, mb, kb, nb, capacity, offsets, ks);
+    return;
+  }
+  if (threadIdx.x < 32) {
     double squares = 0.0;
-    for (int part = lane; part < parts; part += 32)
+    for (int part = threadIdx.x; part < parts; part += 32)
       squares = __dadd_ru(squares, error_parts[part]);
     squares = sum_up_of_warp(squares);
-    if (lane == 0) *error_bound = __dsqrt_ru(squares);
+    if (threadIdx.x == 0) *error_bound = __dsqrt_ru(squares);
   }
+  tile_order::order_tiles(Counted{counts, nb}, mb, nb, tiles_n, tiles, order);
 }
 """
-
-_ORDER = """\
-// Tiles by work, heaviest first, in steps of half a power of two; equals in no certain order.
-__device__ __forceinline__ int bucket_of(long long work) {
-  if (work <= 1) return 63;
-  const int exponent = 63 - __clzll(work);
-  return max(0, 63 - 2 * exponent - (int)(work >> (exponent - 1) & 1));
-}
-
-// Kept products of the blocks of C that a tile holds, or is a part of.
-__device__ __forceinline__ long long work_of(const int* counts, int mb, int nb, int tiles_n,
-                                             int tile) {
-  const int i0 = tile / tiles_n / TILES_M * BLOCKS_M, j0 = tile % tiles_n / TILES_N * BLOCKS_N;
-  long long work = 0;
-  for (int i = i0; i < min(mb, i0 + BLOCKS_M); ++i)
-    for (int j = j0; j < min(nb, j0 + BLOCKS_N); ++j) work += counts[(long long)i * nb + j];
-  return work;
-}
-
-extern "C" __global__ void __launch_bounds__(ORDER_THREADS) spamm_plan_order(
-    const int* counts, int mb, int nb, int tiles_n, int tiles, int* order) {
-  __shared__ int cursors[64];
-  const int thread = threadIdx.x, lane = thread % 32;
-  if (thread < 64) cursors[thread] = 0;
-  __syncthreads();
-  for (int pass = 0; pass < 2; ++pass) {
-    for (int t0 = 0; t0 < tiles; t0 += ORDER_THREADS) {
-      const int tile = t0 + thread;
-      const bool there = tile < tiles;
-      const int bucket = there ? bucket_of(work_of(counts, mb, nb, tiles_n, tile)) : 64;
-      // lanes of the same bucket take their places at once, in the order of their tiles
-      unsigned left = __ballot_sync(EVERY_LANE, there);
-      while (left) {
-        const int leader = __ffs((int)left) - 1;
-        const int common = __shfl_sync(EVERY_LANE, bucket, leader);
-        const unsigned same = __ballot_sync(EVERY_LANE, bucket == common);
-        int place = 0;
-        if (lane == leader) place = atomicAdd(&cursors[common], __popc(same));
-        place = __shfl_sync(EVERY_LANE, place, leader) + __popc(same & ((1u << lane) - 1u));
-        if (pass == 1 && bucket == common) order[place] = tile;
-        left &= ~same;
-      }
-    }
-    __syncthreads();
-    if (pass == 0 && thread == 0) {
-      int before = 0;
-      for (int bucket = 0; bucket < 64; ++bucket) {
-        const int count = cursors[bucket];
-        cursors[bucket] = before;
-        before += count;
-      }
-    }
-    __syncthreads();
-  }
-}
-"""
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """How the multiply kernel cuts C, in blocks of C: what `order` counts.
-
-    Attributes
-    ----------
-    blocks
-        Blocks of C in a tile, along m and n; 1 where a tile is no larger than a block.
-    tiles
-        Tiles in a block of C, along m and n; 1 where a tile is no smaller than a block.
-    grid
-        Numbers of tiles along m and n; None for as many as cover whole blocks.
-    """
-
-    blocks: tuple[int, int] = (1, 1)
-    tiles: tuple[int, int] = (1, 1)
-    grid: tuple[int, int] | None = None
-
-    @classmethod
-    def of(cls, block: tuple[int, int], tile: tuple[int, int], shape: tuple[int, int]) -> Tiling:
-        """The tiling for blocks and tiles of C (m x n); one of each pair divides the other.
-
-        Raises
-        ------
-        ValueError
-            A tile's size is neither a multiple nor a divisor of a block's.
-        """
-        for size, wide in zip(block, tile, strict=True):
-            if size % wide and wide % size:
-                raise ValueError(f"tile: {tile} and block {block} do not divide one another")
-        return cls(
-            (max(1, tile[0] // block[0]), max(1, tile[1] // block[1])),
-            (max(1, block[0] // tile[0]), max(1, block[1] // tile[1])),
-            (-(-shape[0] // tile[0]), -(-shape[1] // tile[1])),
-        )
-
-    def grid_of(self, mb: int, nb: int) -> tuple[int, int]:
-        """Numbers of tiles along m and n for a grid of mb x nb blocks of C."""
-        if self.grid is not None:
-            return self.grid
-        down, across = (
-            -(-size // blocks) * tiles
-            for size, blocks, tiles in zip((mb, nb), self.blocks, self.tiles, strict=True)
-        )
-        return down, across
 
 
 def planning_source(rows: int, tiling: Tiling) -> str:
     """CUDA C++ text of the planning kernels; rows: what `rows_per_thread` says."""
-    head = [
-        f"constexpr int ROWS = {rows};",
-        f"constexpr int COMPACT_THREADS = {_COMPACT_THREADS}, ORDER_THREADS = {_ORDER_THREADS};",
-        f"constexpr int BLOCKS_M = {tiling.blocks[0]}, BLOCKS_N = {tiling.blocks[1]};",
-        f"constexpr int TILES_M = {tiling.tiles[0]}, TILES_N = {tiling.tiles[1]};",
-        "",
-    ]
-    return "\n".join([*head, SWEEP, _COUNT, _COMPACT, _ORDER])
+    head = f"constexpr int ROWS = {rows}, LIST_THREADS = {ORDER_THREADS}, WARPS = {_WARPS};\n"
+    return "\n".join([head, SWEEP, _COUNT, order_text(tiling), _LISTS])
 
 
 def planning_program(
@@ -312,7 +223,7 @@ def planning_program(
         C's tiles.
     capacity
         Length of ``ks``. Where a plan keeps more, its last offset says so and ``ks`` is incomplete:
-        allocate that much and run `compact_launch` once more. The whole grid's products always are
+        allocate that much and run `lists_launch` once more. The whole grid's products always are
         enough; for large grids a plan before this one, or the rank a search was made for, tells
         about how many will be.
 
@@ -349,31 +260,19 @@ def planning_program(
                 THREADS,
                 (*norms, *sizes, "bits", "counts", "row_work", "error_parts"),
             ),
-            compact_launch(grid, capacity),
-            Launch(
-                "spamm_plan_order",
-                (1, 1, 1),
-                (_ORDER_THREADS, 1, 1),
-                (
-                    "counts",
-                    np.int32(mb),
-                    np.int32(nb),
-                    np.int32(tiles_n),
-                    np.int32(tiles_m * tiles_n),
-                    "order",
-                ),
-            ),
+            lists_launch(grid, tiling, capacity),
         ),
     )
 
 
-def compact_launch(grid: tuple[int, int, int], capacity: int) -> Launch:
-    """The launch that writes ``offsets``, ``ks`` (of `capacity` elements) and ``error_bound``."""
+def lists_launch(grid: tuple[int, int, int], tiling: Tiling, capacity: int) -> Launch:
+    """The launch that writes all results but counts; ``ks`` has `capacity` elements."""
     mb, kb, nb = grid
+    tiles_m, tiles_n = tiling.grid_of(mb, nb)
     return Launch(
-        "spamm_plan_compact",
-        (mb, 1, 1),
-        (_COMPACT_THREADS, 1, 1),
+        "spamm_plan_lists",
+        (1 + mb, 1, 1),
+        (ORDER_THREADS, 1, 1),
         (
             "bits",
             "counts",
@@ -387,5 +286,8 @@ def compact_launch(grid: tuple[int, int, int], capacity: int) -> Launch:
             "offsets",
             "ks",
             "error_bound",
+            np.int32(tiles_n),
+            np.int32(tiles_m * tiles_n),
+            "order",
         ),
     )

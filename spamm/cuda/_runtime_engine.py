@@ -22,7 +22,8 @@ from spamm.cuda._interop import ITEM_BYTES, View
 from spamm.cuda._launch import Buffer, Launch, Program
 from spamm.cuda._multiply import KERNEL_NAME, multiply_program, multiply_source
 from spamm.cuda._norms import NormsConfig, norms_launch, norms_source
-from spamm.cuda._planning import Tiling, compact_launch, planning_program
+from spamm.cuda._order import Tiling
+from spamm.cuda._planning import lists_launch, planning_program
 from spamm.cuda._runtime_kernels import (
     copy_launch,
     copy_source,
@@ -187,7 +188,7 @@ def make_lists(
         needed = int(fetch_array(device, last, np.int64)()[0])
         if needed > capacity:
             found |= _buffers(device, (Buffer("ks", np.dtype(np.int32), needed),))
-            start(device, program.source, compact_launch(sizes, needed), found)
+            start(device, program.source, lists_launch(sizes, tiling, needed), found)
     return Lists(found["offsets"], found["ks"], found["order"], tiling, found["error_bound"])
 
 

@@ -9,7 +9,7 @@ import weakref
 
 from spamm._plan import Plan
 from spamm.cuda._device import Device
-from spamm.cuda._planning import Tiling
+from spamm.cuda._order import Tiling
 from spamm.cuda._runtime_engine import Lists, upload_lists
 
 Notes = dict[tuple[int, Tiling], Lists]

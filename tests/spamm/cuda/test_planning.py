@@ -12,7 +12,8 @@ import pytest
 from spamm._plan import Plan, build_plan
 from spamm.cuda._compile import compile_cubin, resources
 from spamm.cuda._launch import Buffer, Program
-from spamm.cuda._planning import Tiling, compact_launch, planning_program
+from spamm.cuda._order import Tiling
+from spamm.cuda._planning import lists_launch, planning_program
 from spamm.cuda._sweep import float32_below, rows_per_thread
 from spamm.cuda._tau import bound_program, ratio_program
 from tests.spamm.cuda.emulator import needs_compiler, run_program
@@ -123,7 +124,7 @@ def test_a_list_that_is_too_short_is_not_overrun_and_shows_it() -> None:
     # and the lists come from a second launch, once there is room
     again = {name: array for name, array in arrays.items() if name != "ks"}
     program = planning_program((6, 40, 37), Tiling(), 100)
-    launch = compact_launch((6, 40, 37), plan.blocks_valid)
+    launch = lists_launch((6, 40, 37), Tiling(), plan.blocks_valid)
     ks = Buffer("ks", np.dtype(np.int32), plan.blocks_valid)
     second = Program(program.source, tuple(again), (ks,), (launch,))
     np.testing.assert_array_equal(run_program(second, again)["ks"], plan.ks)

@@ -70,10 +70,10 @@ quiet_option: _Decorator = click.option(
 )
 
 
-def out_option(text: str) -> _Decorator:
+def out_option(text: str, *, required: bool = True) -> _Decorator:
     """``-o OUT`` of a run, explained by a text."""
     path = click.Path(path_type=Path)
-    return click.option("-o", "--out", required=True, metavar="OUT", type=path, help=text)
+    return click.option("-o", "--out", required=required, metavar="OUT", type=path, help=text)
 
 
 def trials_option(what: str, budget: str) -> _Decorator:

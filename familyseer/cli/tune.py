@@ -18,7 +18,7 @@ _DEFAULT_BUDGET_S = 600.0
 
 @click.command("tune")
 @options.model_argument
-@options.out_option("Folder for the library, the records and the report.")
+@options.out_option("Folder for the library, the records and the report.", required=False)
 @options.target_option
 @options.budget_option()
 @options.trials_option("candidates", "10m")
@@ -64,15 +64,25 @@ _DEFAULT_BUDGET_S = 600.0
 )
 @options.tracker_option
 @options.device_key_option
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Tune nothing and write nothing: tell subgraphs, families, what the budget can pay for "
+    "and the likely gain.",
+)
 @options.quiet_option
 @options.json_option
+@click.pass_context
 def command(
+    ctx: click.Context,
+    /,
     model: str,
-    out: Path,
+    out: Path | None,
     budget_s: float | None,
     trials: int | None,
     input_shapes: tuple[str, ...],
     without: tuple[str, ...],
+    dry_run: bool,
     quiet: bool,
     as_json: bool,
     **rest: Any,
@@ -86,18 +96,27 @@ def command(
     from familyseer.cli._output import native_messages_to, print_json, results_only
     from familyseer.options import TuneOptions
 
+    if out is None and not dry_run:
+        needed = next(one for one in ctx.command.params if one.name == "out")
+        raise click.MissingParameter(ctx=ctx, param=needed)
     options.check_fleet_options(rest["tracker"], rest["device_key"])
     if budget_s is None and trials is None:
         budget_s = _DEFAULT_BUDGET_S
     tune_options = TuneOptions(
         model=model,
-        out=out,
+        out=out or Path(),
         budget_s=budget_s,
         trials=trials,
         input_shapes=options.parse_input_shapes(input_shapes),
         tactics=Tactics.without(without),
         **rest,
     )
+    if dry_run:
+        from familyseer.cli._dry_run import dry_run as tell
+
+        tell(tune_options, [] if out is None else [out], quiet=quiet, as_json=as_json)
+        return
+    assert out is not None
     with native_messages_to(out / "tuning" / "tvm.log") as stderr, results_only():
         summary = _run(tune_options, quiet, as_json, stderr)
     print_warnings(summary, sys.stderr)

@@ -1,7 +1,7 @@
 """How many candidates of the CUDA design spaces compile, without a GPU.
 
 Random candidates of every subgraph are built as the tuner builds them: lowered, generated as CUDA,
-compiled by nvrtc, refused where they spill or cannot be launched.
+compiled by nvrtc, refused where they spill, work from local memory or cannot be launched.
 
     python scripts/cuda_builds.py resnet18 bert_small --precision float16
 """
@@ -47,8 +47,10 @@ def outcome(result: Any) -> str:
     if result.error_msg is None:
         return "built"
     text = one_line(str(result.error_msg))
-    if "in local memory" in text:
+    if " spills: " in text:
         return "refused: spills"
+    if "in local memory" in text:
+        return "refused: works from local memory"
     if "cannot be launched" in text:
         return "refused: cannot be launched"
     return text[:120]

@@ -56,12 +56,20 @@ class WarmBuilder(_PyBuilder):
         )
         self.folder = tempfile.mkdtemp(prefix="familyseer-build-")
 
-    def start(self, mod: Any, target: Any, timeout_s: float | None = None) -> Future[Any]:
-        """Starts one build; see `finish`."""
+    def start(
+        self, mod: Any, target: Any, timeout_s: float | None = None, *, spilling: bool = False
+    ) -> Future[Any]:
+        """Starts one build; see `finish`.
+
+        Parameters
+        ----------
+        spilling
+            Whether a CUDA candidate may spill registers, for want of one that does not.
+        """
         limit = self.timeout_s if timeout_s is None else min(timeout_s, self.timeout_s)
         # made here, so that what a build that is killed has written can be found
         own = tempfile.mkdtemp(dir=self.folder)
-        future = self.pool.submit(build_candidate, mod, target, own, timeout_s=limit)
+        future = self.pool.submit(build_candidate, mod, target, own, spilling, timeout_s=limit)
 
         def clear_away(done: Future[Any]) -> None:
             failed = done.cancelled() or done.exception() is not None
@@ -106,10 +114,26 @@ class WarmBuilder(_PyBuilder):
             return ms.builder.BuilderResult(None, describe_failure("build", error)), 0.0
         return ms.builder.BuilderResult(path, None), seconds
 
+    def local_bytes(self, future: Future[Any]) -> int:
+        """How much a finished build was refused for spilling, in bytes; 0 if for anything else."""
+        if future.cancelled() or not future.done() or future.exception() is not None:
+            return 0
+        answer = future.result()
+        return answer.local_bytes if isinstance(answer, Refused) else 0
+
     def build(self, build_inputs: list[Any]) -> list[Any]:
-        """Builds all inputs; a failed one has its `error_msg` set."""
+        """Builds all inputs; a failed one has its `error_msg` set.
+
+        Where all that could run spill, the one that does least is built all the same.
+        """
         futures = [self.start(one.mod, one.target) for one in build_inputs]
-        return [self.finish(future)[0] for future in futures]
+        results = [self.finish(future)[0] for future in futures]
+        sizes = {i: size for i, one in enumerate(futures) if (size := self.local_bytes(one))}
+        if sizes and all(result.error_msg is not None for result in results):
+            least = min(sizes, key=lambda i: sizes[i])
+            one = build_inputs[least]
+            results[least] = self.finish(self.start(one.mod, one.target, spilling=True))[0]
+        return results
 
     def close(self) -> None:
         """Stops the workers and removes what they built."""

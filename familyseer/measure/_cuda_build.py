@@ -20,6 +20,7 @@ from typing import Any
 from familyseer.measure._cuda_headers import light_headers
 from familyseer.measure._cuda_launch import Launch, LaunchNotes
 from familyseer.measure._cuda_limits import Kernel
+from familyseer.measure._cuda_log import compiler_logs, spilled_bytes
 from familyseer.toolchain import find_toolkit, wheel_folders
 from familyseer.tvm_env import load_tvm
 
@@ -62,6 +63,7 @@ def build_cuda(mod: Any, target: Any, path: str) -> tuple[Kernel, ...]:
     arch = str(target.attrs["arch"])
     with (
         target,
+        compiler_logs() as logs,
         _compiled_once(os.path.dirname(path)) as compiled,
         tvm.transform.PassContext(instruments=[notes.instrument]),
     ):
@@ -79,7 +81,9 @@ def build_cuda(mod: Any, target: Any, path: str) -> tuple[Kernel, ...]:
     built.export_library(path, fpack_imports=pack)
     if cubin is None:
         return ()
-    return _join(notes.launches, resources(cubin, arch, os.path.dirname(path)))
+    used = resources(cubin, arch, os.path.dirname(path))
+    # a source that was compiled again has two logs
+    return _join(notes.launches, used, spilled_bytes(logs[-1]) if logs else {})
 
 
 def _step_back() -> None:
@@ -214,7 +218,9 @@ def _cuobjdump() -> str | None:
     return shutil.which("cuobjdump", path=os.pathsep.join(places))
 
 
-def _join(launches: list[Launch], used: dict[str, tuple[int, int, int]]) -> tuple[Kernel, ...]:
+def _join(
+    launches: list[Launch], used: dict[str, tuple[int, int, int]], spilled: dict[str, int]
+) -> tuple[Kernel, ...]:
     if not launches or any(launch.name not in used for launch in launches):
         return ()
     return tuple(
@@ -224,6 +230,7 @@ def _join(launches: list[Launch], used: dict[str, tuple[int, int, int]]) -> tupl
             launch.block,
             *used[launch.name],
             launch.dynamic_bytes,
+            spilled.get(launch.name, 0),
         )
         for launch in launches
     )

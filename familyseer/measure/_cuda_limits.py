@@ -101,6 +101,9 @@ class Kernel:
         Local memory of a thread: what did not fit into registers, and arrays that are indexed.
     static_bytes, dynamic_bytes
         Shared memory of a block, as declared and as asked for at launch.
+    spill_bytes
+        Registers of a thread that are written to its local memory and read again, in bytes of both;
+        0 where the compiler does not tell.
     """
 
     name: str
@@ -110,6 +113,7 @@ class Kernel:
     stack_bytes: int
     static_bytes: int
     dynamic_bytes: int
+    spill_bytes: int = 0
 
     @property
     def threads(self) -> int:
@@ -172,17 +176,36 @@ def refusal(kernels: tuple[Kernel, ...], arch: str) -> str | None:
     kernels
         All that the candidate launches.
     arch
-        What they were compiled for. Of an architecture unknown here only spills are looked at.
+        What they were compiled for. Of an architecture unknown here only local memory is looked at.
     """
+    return cannot_launch(kernels, arch) or next(filter(None, map(_in_memory, kernels)), None)
+
+
+def cannot_launch(kernels: tuple[Kernel, ...], arch: str) -> str | None:
+    """Why a GPU of an architecture cannot run a candidate, in one line; None if it can."""
     on = architecture(arch)
     for kernel in kernels:
-        if kernel.stack_bytes > MOST_STACK_BYTES:
-            return (
-                f"{kernel.name} keeps {kernel.stack_bytes} bytes of each thread in local memory, "
-                f"more than {MOST_STACK_BYTES}"
-            )
         if on is not None and resident_blocks(kernel, on) == 0:
             return f"{kernel.name} cannot be launched on {on.name}: {_excess(kernel, on)}"
+    return None
+
+
+def local_bytes(kernels: tuple[Kernel, ...]) -> int:
+    """How much of each thread's work goes through memory for want of registers, in bytes.
+
+    To compare candidates of a subgraph by: what is spilled, and what lies on the stack.
+    """
+    return sum(kernel.spill_bytes + kernel.stack_bytes for kernel in kernels)
+
+
+def _in_memory(kernel: Kernel) -> str | None:
+    if kernel.spill_bytes:
+        return f"{kernel.name} spills: {kernel.spill_bytes} bytes of each thread's registers"
+    if kernel.stack_bytes > MOST_STACK_BYTES:
+        return (
+            f"{kernel.name} keeps {kernel.stack_bytes} bytes of each thread in local memory, "
+            f"more than {MOST_STACK_BYTES}"
+        )
     return None
 
 

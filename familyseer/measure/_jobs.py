@@ -33,16 +33,27 @@ class Refused:
     ----------
     reason
         In one line.
+    local_bytes
+        Of a candidate that could run but works from memory for want of registers: how much of it,
+        to tell the least bad one (`_cuda_limits.local_bytes`). 0 for one that cannot run.
     """
 
     reason: str
+    local_bytes: int = 0
 
 
-def build_candidate(mod: Any, target: Any, folder: str) -> tuple[str, float] | Refused:
+def build_candidate(
+    mod: Any, target: Any, folder: str, spilling: bool = False
+) -> tuple[str, float] | Refused:
     """Compiles a scheduled subgraph to a loadable library in `folder`, its own and empty.
 
     Returns the library's path and the seconds it took. A CUDA candidate that the compiler refuses,
     that the GPU cannot launch or that spills (`_cuda_limits.refusal`) is refused.
+
+    Parameters
+    ----------
+    spilling
+        Whether a candidate that can be launched is given although it spills.
     """
     started = time.perf_counter()
     tvm = load_tvm(intrinsics=True)
@@ -50,23 +61,29 @@ def build_candidate(mod: Any, target: Any, folder: str) -> tuple[str, float] | R
     path = os.path.join(folder, "candidate.so")
     with _temporary_files_in(folder):
         if target.kind.name == "cuda":
-            why = _build_cuda(mod, target, path)
-            return (path, time.perf_counter() - started) if why is None else Refused(why)
+            refused = _build_cuda(mod, target, path, spilling)
+            return refused or (path, time.perf_counter() - started)
         built = tvm.driver.build(mod, target=target)
         if not _link_object(built, path):
             built.export_library(path)
     return path, time.perf_counter() - started
 
 
-def _build_cuda(mod: Any, target: Any, path: str) -> str | None:
+def _build_cuda(mod: Any, target: Any, path: str, spilling: bool) -> Refused | None:
     """Builds for a GPU and says why the candidate is refused, None if it is not."""
     from familyseer.measure._cuda_build import CudaCompileError, build_cuda
-    from familyseer.measure._cuda_limits import refusal
+    from familyseer.measure._cuda_limits import cannot_launch, local_bytes, refusal
 
+    arch = str(target.attrs["arch"])
     try:
-        return refusal(build_cuda(mod, target, path), str(target.attrs["arch"]))
+        kernels = build_cuda(mod, target, path)
     except CudaCompileError as error:
-        return str(error)
+        return Refused(str(error))
+    never = cannot_launch(kernels, arch)
+    why = never if spilling else refusal(kernels, arch)
+    if why is None:
+        return None
+    return Refused(why, 0 if never else local_bytes(kernels))
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import shutil
@@ -20,6 +21,8 @@ from familyseer.tvm_env import load_tvm
 
 tvm = load_tvm()
 ms = tvm.s_tir.meta_schedule
+
+log = logging.getLogger(__name__)
 
 # often enough that Ctrl-C is answered at once, rarely enough to cost nothing
 _LOOK_S = 0.2
@@ -150,6 +153,9 @@ def measure(
     if builds is None and hasattr(builder, "start"):
         builds = [builder.start(c.sch.mod, context.target, build_timeout_s) for c in candidates]
     built = _build(candidates, context, builder, time_left, builds, meanwhile, on_built)
+    if cutoff_s is None and all(result.error_msg is not None for _, result, _ in built):
+        sizes = _sizes_of_spills(builder, candidates, builds or ())
+        built = _least_spilling(built, sizes, context, builder, time_left, on_built)
     turned = now()
     ready = [(c, b, s) for c, b, s in built if b.error_msg is None]
     results = _run([(c, b) for c, b, _ in ready], context, runner, time_left, start, started)
@@ -217,6 +223,50 @@ def _build(
             on_built(candidate, result)
         built.append((candidate, result, seconds))
     return built
+
+
+def _sizes_of_spills(
+    builder: Any, candidates: list[Any], builds: Sequence[Future[Any]]
+) -> dict[int, int]:
+    """Bytes that candidates were refused for spilling, by their identity."""
+    if not hasattr(builder, "local_bytes"):
+        return {}
+    sizes = {id(c): builder.local_bytes(build) for c, build in zip(candidates, builds, strict=True)}
+    return {which: size for which, size in sizes.items() if size}
+
+
+def _least_spilling(
+    built: list[tuple[Any, Any, float]],
+    sizes: dict[int, int],
+    context: Any,
+    builder: Any,
+    time_left: Callable[[], float],
+    on_built: Callable[[Any, Any], None],
+) -> list[tuple[Any, Any, float]]:
+    """The last resort of a subgraph without any schedule: what spills least is built all the same.
+
+    A schedule that spills is slow, but none at all would leave the subgraph to a default one.
+    """
+    least = min(
+        (c for c, _, _ in built if id(c) in sizes), key=lambda c: sizes[id(c)], default=None
+    )
+    if least is None:
+        return built
+    future = builder.start(least.sch.mod, context.target, spilling=True)
+    try:
+        result, seconds = builder.finish(future, time_left)
+    except OutOfTimeError:
+        return built
+    if result.error_msg is None:
+        log.warning(
+            "%s: each of %d candidates keeps registers in memory; the one that does least, %d bytes "
+            "of a thread, is measured for want of a better one",
+            context.task_name,
+            len(sizes),
+            sizes[id(least)],
+        )
+        on_built(least, result)
+    return [(c, result, seconds) if c is least else (c, r, s) for c, r, s in built]
 
 
 def _starter(

@@ -66,7 +66,7 @@ for b in T.thread_binding({n // 128}, thread="blockIdx.x"):
     )
 
 
-def spills(floats: int, n: int = 4096) -> Any:
+def indexes(floats: int, n: int = 4096) -> Any:
     """Keeps so many floats of each thread in an array whose index the compiler cannot know."""
     return candidate(
         f"""
@@ -95,4 +95,25 @@ for t in T.thread_binding(128, thread="threadIdx.x"):
         B[v] = T.call_extern("float32", "no_such_function", A[v])
 """,
         128,
+    )
+
+
+def spills(values: int, threads: int = 1024) -> Any:
+    """Has so many floats of each thread at work at once, each in a register if there are enough."""
+    return candidate(
+        f"""
+for t in T.thread_binding({threads}, thread="threadIdx.x"):
+    with T.sblock("mix"):
+        v = T.axis.spatial({threads}, t)
+        L = T.sblock_alloc_buffer(({values},), scope="local")
+        for k in T.unroll({values}):
+            L[k] = A[(v + k) % {threads}]
+        for r in T.unroll(3):
+            for k in T.unroll({values}):
+                L[k] = L[k] * L[(k * 7 + 3) % {values}]
+        B[v] = T.float32(0)
+        for k in T.unroll({values}):
+            B[v] = B[v] + L[k]
+""",
+        threads,
     )

@@ -24,12 +24,14 @@ from familyseer.measure._cuda_build import (
     with_cubin,
 )
 from familyseer.measure._cuda_headers import light_headers
-from familyseer.measure._cuda_limits import Kernel
+from familyseer.measure._cuda_limits import Kernel, refusal
+from familyseer.measure._measure import Measured, measure
 from familyseer.tvm_env import load_tvm
 from tests.familyseer.measure.cuda_modules import (
     calls_nothing,
     cuda_target,
     doubles,
+    indexes,
     shares,
     spills,
 )
@@ -62,6 +64,17 @@ def test_the_launch_and_the_compilers_figures_are_read(tmp_path: Path) -> None:
     assert (one.stack_bytes, one.shared_bytes) == (0, 0)
     # nothing else is left beside it
     assert os.listdir(tmp_path) == ["candidate.so"]
+
+
+def test_spilled_registers_are_told_from_arrays_that_are_indexed(tmp_path: Path) -> None:
+    path = str(tmp_path / "candidate.so")
+    (spilling,) = build_cuda(spills(80), cuda_target(), path)
+    assert spilling.registers == 65536 // 1024
+    assert spilling.spill_bytes > 0
+    (indexing,) = build_cuda(indexes(100), cuda_target(), path)
+    assert indexing.stack_bytes >= 400
+    assert indexing.spill_bytes == 0
+    assert refusal((indexing,), "sm_90") is None
 
 
 def test_every_kernel_of_a_candidate_is_read_in_launch_order(tmp_path: Path) -> None:
@@ -101,10 +114,11 @@ def test_a_blob_of_another_form_is_left_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("mod", "told"),
     [
-        (spills(300), "bytes of each thread in local memory, more than 1020"),
+        (indexes(300), "bytes of each thread in local memory, more than 1020"),
+        (spills(80), "main_kernel spills: "),
         (shares(65536), "262144 bytes of shared memory a block, 232448 are possible"),
     ],
-    ids=["spills", "shared memory"],
+    ids=["indexed array", "spills", "shared memory"],
 )
 def test_a_candidate_not_worth_running_fails_its_build_and_keeps_its_worker(
     builder: WarmBuilder, mod: Any, told: str
@@ -116,6 +130,57 @@ def test_a_candidate_not_worth_running_fails_its_build_and_keeps_its_worker(
     assert told in str(result.error_msg)
     assert builder.pool.submit(os.getpid).result(timeout=120) == worker
     assert os.listdir(builder.folder) == []
+
+
+class _Timer:
+    """In place of a GPU: says that every library takes a millisecond."""
+
+    def run(self, runner_inputs: list[Any]) -> list[Any]:
+        ms = load_tvm().s_tir.meta_schedule
+        return [
+            ms.runner.RunnerFuture(
+                f_done=lambda: True, f_result=lambda: ms.runner.RunnerResult([1e-3], None)
+            )
+            for _ in runner_inputs
+        ]
+
+
+def measured(builder: WarmBuilder, mods: list[Any], cutoff_s: float | None) -> list[Measured]:
+    tvm = load_tvm(intrinsics=True)
+    context = tvm.s_tir.meta_schedule.TuneContext(mod=mods[0], target=cuda_target())
+    schedules = [tvm.s_tir.Schedule(mod) for mod in mods]
+    done, _, _ = measure(schedules, context, builder, _Timer(), cutoff_s=cutoff_s)
+    return done
+
+
+def test_where_all_candidates_spill_the_least_spilling_one_is_measured_and_named(
+    builder: WarmBuilder, caplog: pytest.LogCaptureFixture
+) -> None:
+    mods = [spills(96), calls_nothing(), spills(80), shares(65536)]
+    assert [one.build_failed for one in measured(builder, mods, None)] == [True, True, False, True]
+    (warning,) = caplog.messages
+    assert warning.startswith("main: each of 2 candidates keeps registers in memory; ")
+    assert os.listdir(builder.folder) == []
+
+
+@pytest.mark.parametrize(
+    ("mods", "cutoff_s"),
+    [([spills(80), doubles()], None), ([spills(80)], 1e-3)],
+    ids=["another candidate is good", "the subgraph has a schedule"],
+)
+def test_a_candidate_that_spills_is_not_measured_where_there_is_another_schedule(
+    builder: WarmBuilder, mods: list[Any], cutoff_s: float | None
+) -> None:
+    assert measured(builder, mods, cutoff_s)[0].build_failed
+
+
+def test_stock_metaschedule_gets_the_least_spilling_candidate_of_a_round(
+    builder: WarmBuilder,
+) -> None:
+    inputs = load_tvm().s_tir.meta_schedule.builder.BuilderInput
+    results = builder.build([inputs(spills(n), cuda_target()) for n in (96, 80)])
+    assert [result.error_msg is None for result in results] == [False, True]
+    shutil.rmtree(os.path.dirname(str(results[1].artifact_path)))
 
 
 def test_a_good_candidate_is_built_by_the_same_way(builder: WarmBuilder) -> None:

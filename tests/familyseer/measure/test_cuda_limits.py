@@ -18,6 +18,7 @@ from familyseer.measure._cuda_limits import (
     Architecture,
     Kernel,
     architecture,
+    cannot_launch,
     occupancy,
     refusal,
     resident_blocks,
@@ -180,6 +181,16 @@ def test_a_kernel_that_works_from_local_memory_is_refused() -> None:
     assert why == "k keeps 16432 bytes of each thread in local memory, more than 1020"
     # of an architecture that nothing is known of, too
     assert refusal((kernel(stack_bytes=16432),), "sm_999") == why
+
+
+def test_a_kernel_that_spills_at_all_is_refused_wherever_it_could_be_launched() -> None:
+    spilling = dataclasses.replace(kernel(stack_bytes=8), spill_bytes=16)
+    told = "k spills: 16 bytes of each thread's registers"
+    assert refusal((kernel(), spilling), "sm_90") == told
+    assert cannot_launch((kernel(), spilling), "sm_90") is None
+    # what cannot be launched is no last resort, so that is told first
+    both = dataclasses.replace(spilling, grid=(1, 70000, 1))
+    assert "cannot be launched" in str(refusal((both,), "sm_90"))
 
 
 def test_nothing_else_is_refused_for_an_unknown_architecture() -> None:

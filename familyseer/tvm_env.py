@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+from familyseer._without_torch import torch_as_wanted
 from familyseer.toolchain import cuda_environment_once
 from familyseer.versions import TVM, check_once
 
@@ -41,7 +42,8 @@ def load_tvm(*, intrinsics: bool = False) -> ModuleType:
     with _lock:
         check_once(*TVM)
         cuda_environment_once()
-        tvm = importlib.import_module("tvm")
+        with torch_as_wanted():
+            tvm = importlib.import_module("tvm")
         importlib.import_module("tvm.relax")
         importlib.import_module("tvm.s_tir.meta_schedule")
         importlib.import_module("ops.cuda_source").mend_cuda_sources()

@@ -24,8 +24,9 @@ def pool() -> Iterator[WorkerPool]:
         yield made
 
 
-def test_a_worker_starts_with_tvm_in_memory(pool: WorkerPool) -> None:
-    assert pool.submit(jobs.tvm_is_loaded).result()
+def test_a_worker_starts_with_tvm_in_memory_and_without_pytorch(pool: WorkerPool) -> None:
+    assert pool.submit(jobs.is_loaded, "tvm").result()
+    assert not pool.submit(jobs.is_loaded, "torch").result()
 
 
 def test_a_worker_lives_from_call_to_call(pool: WorkerPool) -> None:

@@ -35,8 +35,8 @@ def process_id() -> int:
     return os.getpid()
 
 
-def tvm_is_loaded() -> bool:
-    return "tvm.s_tir.tensor_intrin" in sys.modules
+def is_loaded(module: str) -> bool:
+    return module in sys.modules
 
 
 def stay_in_native_code(seconds: int) -> None:

@@ -25,7 +25,7 @@ def pool() -> Iterator[WorkerPool]:
 
 
 def test_a_worker_starts_with_tvm_in_memory_and_without_pytorch(pool: WorkerPool) -> None:
-    assert pool.submit(jobs.is_loaded, "tvm").result()
+    assert pool.submit(jobs.is_loaded, "tvm.s_tir.tensor_intrin").result()
     assert not pool.submit(jobs.is_loaded, "torch").result()
 
 

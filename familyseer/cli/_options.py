@@ -97,6 +97,18 @@ def workers_option(what: str) -> _Decorator:
     )
 
 
+def repeat_option(default: int) -> _Decorator:
+    """``--repeat N``, for what is timed."""
+    return click.option(
+        "--repeat",
+        type=click.IntRange(min=1),
+        default=default,
+        show_default=True,
+        metavar="N",
+        help="Measure N times.",
+    )
+
+
 def budget_option(required: bool = False) -> _Decorator:
     """``--budget``, in seconds for the command."""
     return click.option(

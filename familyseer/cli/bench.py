@@ -11,14 +11,7 @@ from familyseer.cli import _options as options
 
 @click.command("bench")
 @options.out_argument
-@click.option(
-    "--repeat",
-    type=click.IntRange(min=1),
-    default=20,
-    show_default=True,
-    metavar="N",
-    help="Measure N times.",
-)
+@options.repeat_option(20)
 @options.seed_option
 @options.json_option
 def command(out: Path, repeat: int, seed: int, as_json: bool) -> None:

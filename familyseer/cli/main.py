@@ -16,6 +16,7 @@ _COMMANDS = (
     "replay",
     "compare",
     "report",
+    "diff",
     "spamm",
     "doctor",
 )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from familyseer.cli.main import main
+from tests.familyseer.cli.processes import HEAVY, top_level_modules
 from tests.familyseer.report.made_run import make_run
 
 
@@ -63,11 +63,4 @@ def test_what_is_no_run_or_cannot_be_written_is_refused(out: Path, tmp_path: Pat
 
 
 def test_no_library_of_tensors_is_loaded_for_a_page(out: Path) -> None:
-    import subprocess
-
-    code = "import sys\nfrom familyseer.cli.main import main\n"
-    code += f"try:\n    main(['report', {str(out)!r}])\n"
-    code += "finally:\n    print(*sys.modules, file=sys.stderr)\n"
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert not {"tvm", "numpy", "matplotlib", "xgboost"} & set(done.stderr.split())
+    assert not HEAVY & top_level_modules("report", out)

@@ -1,0 +1,82 @@
+"""The libraries of two runs timed in turns on this machine: what two runs' own figures are not."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+from familyseer.errors import UserError
+from familyseer.export._jobs import time_libraries
+from familyseer.export._manifest import check_manifest
+from familyseer.export.use import read_summary
+from familyseer.measure import WorkerPool
+from familyseer.models import InputSpec, example_inputs
+
+
+def time_both(first: Path, second: Path, *, repeat: int = 20, seed: int = 0) -> dict[str, Any]:
+    """Times two tuned libraries end to end, taking turns, on the same random inputs.
+
+    Parameters
+    ----------
+    repeat
+        Runs of each.
+    seed
+        Of the inputs.
+
+    Returns
+    -------
+    dict
+        ``first_us`` and ``second_us``, medians; ``ratio``, the median over turns of the first's
+        time over the second's; ``repeats``.
+
+    Raises
+    ------
+    UserError
+        A folder holds no finished run or not the library that the run wrote, or the two libraries
+        run on different devices or take different inputs.
+    """
+    summaries = [read_summary(folder) for folder in (first, second)]
+    for folder in (first, second):
+        check_manifest(folder)
+    specs = [_specs(summary) for summary in summaries]
+    if specs[0] != specs[1]:
+        raise UserError(
+            f"--bench: {first} takes {_shown(specs[0])}, {second} takes {_shown(specs[1])}; "
+            "expected two libraries of the same inputs"
+        )
+    devices = [summary["device"] for summary in summaries]
+    if devices[0] != devices[1]:
+        raise UserError(
+            f"--bench: {first} is for {devices[0]}, {second} for {devices[1]}; "
+            "expected two libraries for the same device"
+        )
+    bounds = [one.get("index_bound") for one in summaries[0]["inputs"]]
+    wanted = [InputSpec(*one, bound) for one, bound in zip(specs[0], bounds, strict=True)]
+    made = example_inputs(wanted, seed=seed)
+    paths = {"first": str(first / "model.so"), "second": str(second / "model.so")}
+    # a process of its own, since a wrong library may crash whoever runs it
+    with WorkerPool(1) as pool:
+        times = pool.submit(
+            time_libraries,
+            paths,
+            devices[0],
+            [made[spec.name] for spec in wanted],
+            repeat,
+            float("inf"),
+        ).result()
+    turns = zip(times["first"], times["second"], strict=True)
+    return {
+        "first_us": statistics.median(times["first"]) * 1e6,
+        "second_us": statistics.median(times["second"]) * 1e6,
+        "ratio": statistics.median(a / b for a, b in turns),
+        "repeats": len(times["first"]),
+    }
+
+
+def _specs(summary: dict[str, Any]) -> list[tuple[str, tuple[int, ...], str]]:
+    return [(one["name"], tuple(one["shape"]), one["dtype"]) for one in summary["inputs"]]
+
+
+def _shown(specs: list[tuple[str, tuple[int, ...], str]]) -> str:
+    return ", ".join(f"{name} {dtype}{list(shape)}" for name, shape, dtype in specs) or "nothing"

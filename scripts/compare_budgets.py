@@ -4,7 +4,8 @@
 
 Each TUNER:BUDGET runs in a fresh process, one after the other, the order turning with the rounds.
 The libraries of a round are then timed end to end in turns. Results go to
-``benchmarks/results/NAME.json``.
+``benchmarks/results/NAME.json``. With ``--keep DIR``, the same command goes on where an interrupted
+one stopped: runs that have ended are not made again.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from familyseer.compare import (
     untuned_library,
 )
 from familyseer.duration import parse_duration
+from familyseer.safe_json import save_json
 from familyseer.tuners import check_tuner
 
 CURVE_POINTS = 400
@@ -51,13 +53,26 @@ def at(curve: list[Any], seconds: float) -> dict[str, Any]:
     }
 
 
+def run_or_read(options: CompareOptions, tuner: str, number: int) -> dict[str, Any]:
+    """A run, or what it gave if it has ended before."""
+    kept = options.out / f"{tuner}-{number}.json"
+    if kept.exists():
+        found: dict[str, Any] = json.loads(kept.read_text())
+        return found
+    run = run_tuner(options, tuner, number)
+    save_json(kept, run)
+    return run
+
+
 @click.command()
 @click.argument("model")
 @click.argument("entries", nargs=-1, required=True, metavar="TUNER:BUDGET...")
 @click.option("--rounds", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--name", help="Name of the result file.  [default: compare-MODEL]")
-@click.option("--keep", type=click.Path(path_type=Path), help="Folder to keep the runs in.")
+@click.option(
+    "--keep", type=click.Path(path_type=Path), help="Folder to keep the runs in, to go on from."
+)
 def main(
     model: str,
     entries: tuple[str, ...],
@@ -82,7 +97,7 @@ def main(
         for tuner, seconds in parsed[turn:] + parsed[:turn]:
             options = replace(base, budget_s=seconds, out=folder / f"{seconds:g}s")
             options.out.mkdir(exist_ok=True)
-            made.append({**run_tuner(options, tuner, number), "budget_s": seconds})
+            made.append({**run_or_read(options, tuner, number), "budget_s": seconds})
         time_libraries_of(made, untuned)
         runs += made
     for run in runs:

@@ -13,16 +13,39 @@ from familyseer._pipeline_hook import register_pipeline_when_tvm_loads
 
 if TYPE_CHECKING:
     from familyseer._hook import tune_relax
+    from familyseer.api import Callback, Result, StopAt, StopTuning, StopWhenFlat, load, tune
+    from familyseer.errors import RunError, UserError
     from familyseer.measure import WarmBuilder, WarmRunner
     from familyseer.search import FamilyTaskScheduler
 
 __version__ = "0.1.0"
-__all__ = ["FamilyTaskScheduler", "WarmBuilder", "WarmRunner", "__version__", "tune_relax"]
+__all__ = [
+    "Callback",
+    "FamilyTaskScheduler",
+    "Result",
+    "RunError",
+    "StopAt",
+    "StopTuning",
+    "StopWhenFlat",
+    "UserError",
+    "WarmBuilder",
+    "WarmRunner",
+    "__version__",
+    "load",
+    "tune",
+    "tune_relax",
+]
 
 __getattr__ = lazily(
     __name__,
     {
+        **dict.fromkeys(
+            ("Callback", "Result", "StopAt", "StopTuning", "StopWhenFlat", "load", "tune"),
+            "familyseer.api",
+        ),
         "FamilyTaskScheduler": "familyseer.search",
+        "RunError": "familyseer.errors",
+        "UserError": "familyseer.errors",
         "WarmBuilder": "familyseer.measure",
         "WarmRunner": "familyseer.measure",
         "tune_relax": "familyseer._hook",

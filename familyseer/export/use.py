@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from familyseer.errors import UserError
 from familyseer.export._jobs import run_library as run_in_process
 from familyseer.export._jobs import time_libraries
 from familyseer.export._manifest import check_manifest
+from familyseer.models import InputSpec, example_inputs
 from familyseer.safe_json import load_json
 
 _WHAT = "the summary of a tuning run"
@@ -57,7 +59,18 @@ def _is_spec(spec: Any) -> bool:
         return False
     if bound is not None and not (type(bound) is int and bound >= 1):
         return False
+    if not _is_moments(spec.get("weight")):
+        return False
     return math.prod(shape) <= _MOST_ELEMENTS and _is_dtype(spec.get("dtype"))
+
+
+def _is_moments(weight: Any) -> bool:
+    """Whether it says what values are drawn for a weight, or that the input is none."""
+    if weight is None:
+        return True
+    if not isinstance(weight, list) or len(weight) != 2:
+        return False
+    return all(type(value) in (int, float) for value in weight)
 
 
 def _is_dtype(name: Any) -> bool:
@@ -72,13 +85,75 @@ def _is_dtype(name: Any) -> bool:
     return isinstance(found, type) and issubclass(found, np.generic)
 
 
+def input_specs(summary: Mapping[str, Any]) -> tuple[InputSpec, ...]:
+    """The inputs of a library, in order, as its `read_summary` tells them."""
+    return tuple(
+        InputSpec(
+            name=str(one["name"]),
+            shape=tuple(one["shape"]),
+            dtype=one["dtype"],
+            index_bound=one.get("index_bound"),
+            weight=None if one.get("weight") is None else tuple(one["weight"]),
+        )
+        for one in summary["inputs"]
+    )
+
+
+def names_of(summary: Mapping[str, Any], outputs: int) -> list[str]:
+    """Names of so many outputs: the model's, or numbers where it has none."""
+    names = [str(spec["name"]) for spec in summary.get("outputs", [])]
+    return names if len(names) == outputs else [f"output{i}" for i in range(outputs)]
+
+
+def order_inputs(
+    specs: Sequence[InputSpec],
+    given: Mapping[str, Any],
+    draw: Callable[[str], Any] | None = None,
+) -> list[Any]:
+    """Inputs by name in the order in which the library takes them.
+
+    Parameters
+    ----------
+    given
+        Arrays, or tensors of other libraries: what has a ``shape`` and a ``dtype``.
+    draw
+        Gives the weight of a name; by default weights have to be given.
+
+    Raises
+    ------
+    UserError
+        An input is missing, unknown, or of another shape or element type.
+    """
+    expected = {spec.name: spec for spec in specs}
+    for name in given:
+        if name not in expected:
+            raise UserError(f"unknown input {name!r}: expected {', '.join(expected) or 'none'}")
+    ordered = []
+    for name, spec in expected.items():
+        if name not in given:
+            if spec.weight is None or draw is None:
+                raise UserError(f"input {name!r} is missing: expected {_kind(spec)}")
+            ordered.append(draw(name))
+            continue
+        value = given[name]
+        if not hasattr(value, "shape") or not hasattr(value, "dtype"):
+            raise UserError(f"input {name!r} is a {type(value).__name__}: expected {_kind(spec)}")
+        # PyTorch's types have its name in front
+        dtype, shape = str(value.dtype).removeprefix("torch."), [int(n) for n in value.shape]
+        if shape != list(spec.shape) or dtype != spec.dtype:
+            raise UserError(f"input {name!r} is {dtype}{shape}: expected {_kind(spec)}")
+        ordered.append(value)
+    return ordered
+
+
 def run_library(out: Path, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Runs the tuned library once.
 
     Parameters
     ----------
     inputs
-        One array for each input that summary.json names, of its shape and dtype.
+        One array for each input that summary.json names, of its shape and dtype. Weights that the
+        library takes as inputs may be left out: they are those that the run was measured with.
 
     Raises
     ------
@@ -88,29 +163,27 @@ def run_library(out: Path, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray
     """
     summary = read_summary(out)
     check_manifest(out)
-    expected = {str(spec["name"]): spec for spec in summary["inputs"]}
-    for name in inputs:
-        if name not in expected:
-            raise UserError(f"unknown input {name!r}: expected {', '.join(expected) or 'none'}")
-    ordered = []
-    for name, spec in expected.items():
-        if name not in inputs:
-            raise UserError(f"input {name!r} is missing: expected {_kind(spec)}")
-        array = inputs[name]
-        if list(array.shape) != list(spec["shape"]) or str(array.dtype) != spec["dtype"]:
-            raise UserError(
-                f"input {name!r} is {array.dtype}{list(array.shape)}: expected {_kind(spec)}"
-            )
-        ordered.append(array)
+    specs = input_specs(summary)
+    drawn: dict[str, Any] = {}
+
+    def draw(name: str) -> Any:
+        if not drawn:
+            drawn.update(example_inputs(specs, seed=seed_of(summary)))
+        return drawn[name]
+
+    ordered = order_inputs(specs, inputs, draw)
     results = run_in_process(str(out / "model.so"), summary["device"], ordered)
-    names = [str(spec["name"]) for spec in summary.get("outputs", [])]
-    if len(names) != len(results):
-        names = [f"output{i}" for i in range(len(results))]
-    return dict(zip(names, results, strict=True))
+    return dict(zip(names_of(summary, len(results)), results, strict=True))
 
 
-def _kind(spec: dict[str, Any]) -> str:
-    return f"{spec['dtype']}{list(spec['shape'])}"
+def seed_of(summary: Mapping[str, Any]) -> int:
+    """The seed of a run, which the weights that its library takes as inputs were drawn from."""
+    seed = summary.get("seed")
+    return seed if type(seed) is int and seed >= 0 else 0
+
+
+def _kind(spec: InputSpec) -> str:
+    return f"{spec.dtype}{list(spec.shape)}"
 
 
 def bench_library(out: Path, repeat: int, seed: int) -> dict[str, Any]:
@@ -127,14 +200,9 @@ def bench_library(out: Path, repeat: int, seed: int) -> dict[str, Any]:
     UserError
         OUT holds no finished run, or not the library that the run wrote.
     """
-    from familyseer.models import InputSpec, example_inputs
-
     summary = read_summary(out)
     check_manifest(out)
-    specs = [
-        InputSpec(s["name"], tuple(s["shape"]), s["dtype"], s.get("index_bound"))
-        for s in summary["inputs"]
-    ]
+    specs = input_specs(summary)
     made = example_inputs(specs, seed=seed)
     arrays = [made[spec.name] for spec in specs]
     paths = {"tuned": str(out / "model.so")}

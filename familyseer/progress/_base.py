@@ -63,6 +63,8 @@ class RunInfo:
         The most candidates that are measured; None for no limit.
     families
         Largest share first.
+    untuned_us
+        The untuned model's latency in microseconds, measured end to end; None if it was not.
     """
 
     model: str
@@ -70,6 +72,7 @@ class RunInfo:
     budget_s: float | None
     trials: int | None
     families: tuple[FamilyInfo, ...]
+    untuned_us: float | None = None
 
     @property
     def subgraphs(self) -> int:

@@ -232,6 +232,7 @@ class _Run:
 
         by_index = {s.index: s for s in self.subgraphs}
         total = sum(s.flops * s.weight for s in self.subgraphs) or 1.0
+        untuned_s = self.reference.seconds
         families = []
         for family in self.families:
             members = [by_index[i] for i in family.members]
@@ -244,6 +245,7 @@ class _Run:
                 budget_s=self.options.budget_s,
                 trials=self.options.trials,
                 families=tuple(families),
+                untuned_us=None if untuned_s is None else untuned_s * 1e6,
             )
         )
 

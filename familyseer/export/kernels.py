@@ -7,7 +7,9 @@ of plain C functions. `familyseer.kernels.load` reads them.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from familyseer.export._kernels._choose import Tuned, choose
 from familyseer.export._kernels._folder import refuse_foreign, replacing
 from familyseer.export._kernels._lower import NotPlainError
 from familyseer.export._kernels._names import c_names
+from familyseer.export._kernels._spamm import TunedProduct, read_product
 from familyseer.export.use import read_summary
 from familyseer.kernels._manifest import (
     FORMAT,
@@ -26,10 +29,12 @@ from familyseer.kernels._manifest import (
     Argument,
     CudaCode,
     Launch,
+    Scalar,
     digest_of,
     read_manifest,
     this_machine,
 )
+from familyseer.kernels._multiprocessors import DEPENDS_ON_LISTS
 from familyseer.measure._cuda_build import resources
 from familyseer.safe_json import save_json
 from familyseer.target import resolve_target
@@ -37,13 +42,16 @@ from familyseer.target import resolve_target
 log = logging.getLogger(__name__)
 
 _PREFIX = "fs_"
+Named = tuple[str, Tuned, tuple[Argument, ...]]
+
 _NOT_MEASURED = "not measured; familyseer.kernels.measure_multiprocessors does where a GPU is"
 
 
 def export_kernels(out: Path, folder: Path) -> dict[str, Any]:
     """Writes the best kernel of each tuned subgraph of a run as a library, whole or not at all.
 
-    A subgraph that cannot be a kernel by itself is left out with a warning.
+    A subgraph that cannot be a kernel by itself is left out with a warning. Of a run of `familyseer
+    spamm tune`, it is the kernel that multiplies by a plan.
 
     Parameters
     ----------
@@ -65,7 +73,8 @@ def export_kernels(out: Path, folder: Path) -> dict[str, Any]:
     RunError
         The CUDA compiler refuses a kernel.
     """
-    summary = read_summary(out)
+    product = read_product(out)
+    summary = read_summary(out) if product is None else product.summary
     refuse_foreign(folder)
     if not isinstance(summary.get("target"), str):
         raise UserError(f"{out / 'summary.json'}: names no target; expected that of a tuning run")
@@ -73,10 +82,10 @@ def export_kernels(out: Path, folder: Path) -> dict[str, Any]:
     kind = "cpu" if target.kind.name == "llvm" else str(target.kind.name)
     if kind not in ("cpu", "cuda"):
         raise UserError(f"{out}: tuned for {kind}; kernel libraries are for llvm and cuda targets")
-    chosen = _with_arguments(choose(out))
+    fill = _filling(out, product, kind, target)
+    _tell_of_layers(summary)
     with replacing(folder) as draft:
-        fill = _fill_cpu if kind == "cpu" else _fill_cuda
-        described = fill(chosen, target, draft)
+        described = fill(draft)
         files = {}
         for path in sorted(draft.iterdir()):
             size, digest = digest_of(path)
@@ -103,7 +112,30 @@ def export_kernels(out: Path, folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _with_arguments(chosen: list[Tuned]) -> list[tuple[str, Tuned, tuple[Argument, ...]]]:
+def _filling(
+    out: Path, product: TunedProduct | None, kind: str, target: Any
+) -> Callable[[Path], list[dict[str, Any]]]:
+    """What writes the kernels into a folder and describes them."""
+    if product is not None and kind == "cuda":
+        return partial(_fill_cuda_product, product, str(target.attrs["arch"]))
+    chosen = _with_arguments(choose(out) if product is None else [product.for_cpu()])
+    return partial(_fill_cpu if kind == "cpu" else _fill_cuda, chosen, target)
+
+
+def _tell_of_layers(summary: Mapping[str, Any]) -> None:
+    """One line about layers that are no subgraphs, where SpAMM took some over."""
+    report = summary.get("spamm")
+    layers = report.get("layers") if isinstance(report, dict) else None
+    if isinstance(layers, list) and layers:
+        names = [str(one.get("name")) for one in layers if isinstance(one, dict)]
+        log.warning(
+            "layers that SpAMM took over are in model.so alone, with their weights, and are left "
+            "out: %s",
+            ", ".join(names),
+        )
+
+
+def _with_arguments(chosen: list[Tuned]) -> list[Named]:
     """Each tuned subgraph with its name in C and its arguments."""
     found = []
     for name, tuned in zip(c_names(one.name for one in chosen), chosen, strict=True):
@@ -112,7 +144,7 @@ def _with_arguments(chosen: list[Tuned]) -> list[tuple[str, Tuned, tuple[Argumen
             log.warning("%s: takes arrays of %s and is left out", name, ", ".join(sorted(unknown)))
             continue
         arguments = tuple(
-            Argument(argument, one.dtype, one.shape, one.output)
+            Argument(argument, one.dtype, one.shape, one.output, one.fewer, one.alignment)
             for argument, one in zip(
                 c_names(one.name for one in tuned.parameters), tuned.parameters, strict=True
             )
@@ -123,9 +155,7 @@ def _with_arguments(chosen: list[Tuned]) -> list[tuple[str, Tuned, tuple[Argumen
     return found
 
 
-def _fill_cpu(
-    chosen: list[tuple[str, Tuned, tuple[Argument, ...]]], target: Any, draft: Path
-) -> list[dict[str, Any]]:
+def _fill_cpu(chosen: list[Named], target: Any, draft: Path) -> list[dict[str, Any]]:
     kernels = [(_PREFIX + name, tuned, arguments) for name, tuned, arguments in chosen]
     built = _cpu.build_shared_object(kernels, target, draft)
     heads = [(symbol, arguments) for symbol, _, arguments in kernels if symbol in built]
@@ -139,9 +169,7 @@ def _fill_cpu(
     ]
 
 
-def _fill_cuda(
-    chosen: list[tuple[str, Tuned, tuple[Argument, ...]]], target: Any, draft: Path
-) -> list[dict[str, Any]]:
+def _fill_cuda(chosen: list[Named], target: Any, draft: Path) -> list[dict[str, Any]]:
     arch = str(target.attrs["arch"])
     lowered = []
     for name, tuned, arguments in chosen:
@@ -151,10 +179,26 @@ def _fill_cuda(
         except NotPlainError as error:
             log.warning("%s: is left out: %s", name, error)
             continue
-        lowered.append((name, tuned, arguments, kernel))
-    binaries = _cuda.compile_sources({name: kernel.source for name, *_, kernel in lowered}, arch)
+        lowered.append(((name, tuned, arguments), kernel))
+    sources = {name: kernel.source for (name, *_), kernel in lowered}
+    binaries = _cuda.compile_sources(sources, arch)
+    made = [(*one, *binary) for one, binary in zip(lowered, binaries, strict=True)]
+    return _write_cuda(made, arch, draft)
+
+
+def _fill_cuda_product(product: TunedProduct, arch: str, draft: Path) -> list[dict[str, Any]]:
+    tuned, kernel, cubin, ptx = product.for_cuda(arch)
+    (named,) = _with_arguments([tuned])
+    (described,) = _write_cuda([(named, kernel, cubin, ptx)], arch, draft)
+    described["multiprocessors"]["reason"] = DEPENDS_ON_LISTS
+    return [described]
+
+
+def _write_cuda(
+    made: list[tuple[Named, _cuda.LoweredKernel, bytes, bytes | None]], arch: str, draft: Path
+) -> list[dict[str, Any]]:
     described, heads = [], []
-    for (name, tuned, arguments, kernel), (cubin, ptx) in zip(lowered, binaries, strict=True):
+    for (name, tuned, arguments), kernel, cubin, ptx in made:
         (draft / f"{name}.cu").write_text(kernel.source, "utf-8")
         (draft / f"{name}.cubin").write_bytes(cubin)
         if ptx is not None:
@@ -202,11 +246,20 @@ def _described(name: str, tuned: Tuned, arguments: tuple[Argument, ...]) -> dict
                 "shape": list(one.shape),
                 "role": "output" if one.output else "input",
                 "layout": "row-major",
+                **({"fewer": True} if one.fewer else {}),
+                **({"alignment": one.alignment} if one.alignment > 1 else {}),
             }
             for one in arguments
         ],
         "rewritten_inside": [names[one].name for one in tuned.rewritten],
+        **tuned.more,
     }
+
+
+def _passed(argument: str | int | Scalar | None) -> Any:
+    if isinstance(argument, Scalar):
+        return {argument.dtype: argument.value}
+    return {"workspace": argument} if isinstance(argument, int) else argument
 
 
 def _launch(launch: Launch, used: tuple[int, int, int] | None) -> dict[str, Any]:
@@ -216,8 +269,6 @@ def _launch(launch: Launch, used: tuple[int, int, int] | None) -> dict[str, Any]
         **asdict(launch),
         "grid": list(launch.grid),
         "block": list(launch.block),
-        "arguments": [
-            one if isinstance(one, str) else {"workspace": one} for one in launch.arguments
-        ],
+        "arguments": list(map(_passed, launch.arguments)),
         "resources": dict(zip(names, used, strict=True)) if used else None,
     }

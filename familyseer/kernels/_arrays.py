@@ -148,29 +148,49 @@ def host_array(value: Any) -> NDArray[Any]:
     raise TypeError(f"is a {type(value).__name__}")
 
 
-def check(kernel: str, argument: Argument, shape: Sequence[int], dtype: str, whole: bool) -> None:
+def check(
+    kernel: str,
+    argument: Argument,
+    shape: Sequence[int],
+    dtype: str,
+    whole: bool,
+    address: int,
+) -> None:
     """Makes sure that an array is what a kernel expects.
 
     Parameters
     ----------
     whole
         Whether it is row-major and without gaps.
+    address
+        Of its first element.
 
     Raises
     ------
     TypeError
         Its element type is another.
     ValueError
-        Its shape is another, or it is not contiguous.
+        Its shape is another, it is not contiguous, or its address not aligned.
     """
     named = f"{kernel}: argument {argument.name!r}"
     # NumPy alone has no bfloat16, so its bits are taken too
     if dtype != argument.dtype and (argument.dtype, dtype) != ("bfloat16", "uint16"):
         raise TypeError(f"{named} is {dtype}, expected {argument}")
-    if tuple(shape) != argument.shape:
+    if not _fits(argument, tuple(shape)):
         raise ValueError(f"{named} has shape {list(shape)}, expected {argument}")
     if not whole:
         raise ValueError(f"{named} is not contiguous, expected a row-major {argument}")
+    if address % argument.alignment:
+        raise ValueError(
+            f"{named} is not aligned in memory, expected an address that {argument.alignment} "
+            "divides"
+        )
+
+
+def _fits(argument: Argument, shape: tuple[int, ...]) -> bool:
+    if not argument.fewer or not shape:
+        return shape == argument.shape
+    return shape[0] <= argument.shape[0] and shape[1:] == argument.shape[1:]
 
 
 def new_array(argument: Argument) -> NDArray[Any]:

@@ -83,10 +83,18 @@ class CpuKernel:
             raise TypeError(
                 f"{self._name}: argument {argument.name!r} {error}, expected a NumPy array"
             ) from None
-        _arrays.check(self._name, argument, array.shape, str(array.dtype), array.flags.c_contiguous)
+        address = array.ctypes.data
+        _arrays.check(
+            self._name,
+            argument,
+            array.shape,
+            str(array.dtype),
+            array.flags.c_contiguous,
+            address,
+        )
         if not array.dtype.isnative:
             raise TypeError(f"{self._name}: argument {argument.name!r} has its bytes swapped")
-        if array.ctypes.data % array.dtype.itemsize:
+        if address % array.dtype.itemsize:
             raise ValueError(f"{self._name}: argument {argument.name!r} is not aligned in memory")
         if argument.output and not array.flags.writeable:
             raise ValueError(f"{self._name}: argument {argument.name!r} is an output and read-only")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from familyseer.kernels import _arrays
 from familyseer.kernels._binaries import choose_binary
-from familyseer.kernels._manifest import Argument, Entry, Launch, Manifest
+from familyseer.kernels._manifest import SCALARS, Argument, Entry, Launch, Manifest, Scalar
 
 # what a block may use of shared memory without asking
 _SHARED_UNASKED = 48 << 10
@@ -98,7 +98,8 @@ class CudaKernel:
         if launch.shared_bytes > _SHARED_UNASKED:
             attribute = self._driver.function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES
             function.set_attribute(attribute, launch.shared_bytes)
-        return function.prepare("P" * len(launch.arguments))
+        kinds = (SCALARS[one.dtype] if isinstance(one, Scalar) else "P" for one in launch.arguments)
+        return function.prepare("".join(kinds))
 
     def __call__(self, *given: Any, stream: Any = None) -> Any:
         values, make = _arrays.split(self._name, self._arguments, given)
@@ -122,19 +123,26 @@ class CudaKernel:
                 values[i] = self._empty(argument)
                 array = _arrays.device_array(values[i])
             if array is not None:
-                _arrays.check(self._name, argument, array.shape, array.dtype, array.contiguous)
+                _arrays.check(
+                    self._name,
+                    argument,
+                    array.shape,
+                    array.dtype,
+                    array.contiguous,
+                    array.address,
+                )
                 pointers[argument.name] = array.address
                 self._wait_for(values[i], handle)
                 continue
             if values[i] is None:
                 values[i] = _arrays.new_array(argument)
             host = self._host(argument, values[i])
-            memory = self._driver.mem_alloc(max(1, argument.nbytes))
+            memory = self._driver.mem_alloc(max(1, host.nbytes))
             kept.append(memory)
             pointers[argument.name] = int(memory)
             if argument.output:
                 downloads.append((host, int(memory)))
-            elif argument.nbytes:
+            elif host.nbytes:
                 self._driver.memcpy_htod(int(memory), _bytes(host))
         self._launch(pointers, stream, handle)
         if len(kept) > sum(array is not None for array in found):
@@ -151,10 +159,7 @@ class CudaKernel:
         with self._lock:
             base = self._workspace(handle)
             for function, launch in zip(self._functions, self._code.launches, strict=True):
-                addresses = [
-                    pointers[one] if isinstance(one, str) else base + one
-                    for one in launch.arguments
-                ]
+                addresses = [passed(one, pointers, base) for one in launch.arguments]
                 function.prepared_async_call(
                     launch.grid, launch.block, stream, *addresses, shared_size=launch.shared_bytes
                 )
@@ -174,7 +179,10 @@ class CudaKernel:
                 f"{self._name}: argument {argument.name!r} {error}, expected an array in GPU "
                 "memory or a NumPy array"
             ) from None
-        _arrays.check(self._name, argument, array.shape, str(array.dtype), array.flags.c_contiguous)
+        # copied to memory of its own, which is aligned
+        _arrays.check(
+            self._name, argument, array.shape, str(array.dtype), array.flags.c_contiguous, 0
+        )
         if argument.output and not array.flags.writeable:
             raise ValueError(f"{self._name}: argument {argument.name!r} is an output and read-only")
         return array
@@ -191,6 +199,23 @@ class CudaKernel:
         producer = _arrays.producer_stream(value)
         if producer is not None and (handle or 1) != producer:
             self._driver.Context.synchronize()
+
+
+def passed(argument: str | int | Scalar | None, pointers: Mapping[str, int], workspace: int) -> int:
+    """What a launch passes: an address, or a number.
+
+    Parameters
+    ----------
+    pointers
+        Addresses of the kernel's arguments.
+    workspace
+        Address of its workspace.
+    """
+    if argument is None:
+        return 0
+    if isinstance(argument, Scalar):
+        return argument.value
+    return pointers[argument] if isinstance(argument, str) else workspace + argument
 
 
 def _bytes(array: Any) -> Any:

@@ -35,6 +35,10 @@ _MOST_ELEMENTS = 2**40
 # what CUDA allows of any GPU
 _MOST_BLOCKS = (2**31 - 1, 65535, 65535)
 _MOST_THREADS = (1024, 1024, 64)
+# what cuMemAlloc gives
+_MOST_ALIGNMENT = 256
+# kinds of numbers that a launch can pass, and their letters for PyCUDA
+SCALARS = {"int32": "i", "int64": "q"}
 _Item = TypeVar("_Item")
 
 
@@ -52,12 +56,18 @@ class Argument:
         Extents, outermost first.
     output
         Whether the kernel writes it; it then reads nothing from it.
+    fewer
+        Whether an array that is shorter along its first axis is taken too.
+    alignment
+        Bytes that its address must be a multiple of, beside the size of an element.
     """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     output: bool
+    fewer: bool = False
+    alignment: int = 1
 
     @property
     def nbytes(self) -> int:
@@ -65,7 +75,15 @@ class Argument:
         return math.prod(self.shape) * ITEM_BYTES[self.dtype]
 
     def __str__(self) -> str:
-        return f"{self.dtype}{list(self.shape)}"
+        return f"{self.dtype}{list(self.shape)}{' or shorter' if self.fewer else ''}"
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """A number that a launch passes by value: ``int32`` or ``int64``."""
+
+    dtype: str
+    value: int
 
 
 @dataclass(frozen=True)
@@ -81,14 +99,15 @@ class Launch:
     shared_bytes
         Dynamic shared memory of a block.
     arguments
-        Pointers to pass: an argument's name, or an offset in bytes into the kernel's workspace.
+        What to pass: a pointer, which is an argument's name, an offset in bytes into the kernel's
+        workspace, or None for a null pointer; or a number.
     """
 
     function: str
     grid: tuple[int, int, int]
     block: tuple[int, int, int]
     shared_bytes: int
-    arguments: tuple[str | int, ...]
+    arguments: tuple[str | int | Scalar | None, ...]
 
 
 @dataclass(frozen=True)
@@ -282,7 +301,17 @@ def _argument(item: Any) -> Argument:
     shape = tuple(_each(item, "shape", lambda extent: _number(extent, 0, _MOST_ELEMENTS)))
     if math.prod(shape) > _MOST_ELEMENTS:
         raise _MalformedError("an argument is larger than any memory")
-    return Argument(_plain(_text(item, "name")), dtype, shape, role == "output")
+    fewer = item.get("fewer", False)
+    if type(fewer) is not bool or (fewer and not shape):
+        raise _MalformedError("an argument's length is not described")
+    return Argument(
+        _plain(_text(item, "name")),
+        dtype,
+        shape,
+        role == "output",
+        fewer,
+        _number(item.get("alignment", 1), 1, _MOST_ALIGNMENT),
+    )
 
 
 def _cuda(item: Any, names: list[str], files: Mapping[str, Any]) -> CudaCode:
@@ -301,11 +330,16 @@ def _cuda(item: Any, names: list[str], files: Mapping[str, Any]) -> CudaCode:
 
 
 def _launch(item: Any, names: list[str], workspace: int) -> Launch:
-    def pointer(value: Any) -> str | int:
-        if isinstance(value, str) and value in names:
+    def passed(value: Any) -> str | int | Scalar | None:
+        if value is None or (isinstance(value, str) and value in names):
             return value
-        if isinstance(value, dict) and set(value) == {"workspace"}:
-            return _number(value["workspace"], 0, workspace - 1)
+        if isinstance(value, dict) and len(value) == 1:
+            ((kind, number),) = value.items()
+            if kind == "workspace":
+                return _number(number, 0, workspace - 1)
+            if kind in SCALARS:
+                limit = 2 ** (8 * ITEM_BYTES[kind] - 1)
+                return Scalar(kind, _number(number, -limit, limit - 1))
         raise _MalformedError("a launch has an unknown argument")
 
     block = _extents(item, "block", _MOST_THREADS)
@@ -316,7 +350,7 @@ def _launch(item: Any, names: list[str], workspace: int) -> Launch:
         grid=_extents(item, "grid", _MOST_BLOCKS),
         block=block,
         shared_bytes=_number(item.get("shared_bytes"), 0, 1 << 20),
-        arguments=tuple(_each(item, "arguments", pointer)),
+        arguments=tuple(_each(item, "arguments", passed)),
     )
 
 

@@ -14,11 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from familyseer.kernels._binaries import choose_binary
-from familyseer.kernels._manifest import NAME, CudaCode, Manifest, check_files, read_manifest
+from familyseer.kernels._cuda import passed
+from familyseer.kernels._manifest import (
+    NAME,
+    CudaCode,
+    Manifest,
+    Scalar,
+    check_files,
+    read_manifest,
+)
 from familyseer.safe_json import save_json
 
 WITHIN = 0.04
 # launches in one CUDA graph, so that the time between them is the GPU's and not Python's
+DEPENDS_ON_LISTS = "its time depends on the lists that it is given"
 _LAUNCHES = 20
 _REPEATS = 9
 _SHARED_UNASKED = 48 << 10
@@ -93,6 +102,9 @@ def _measure(driver: _Driver, manifest: Manifest, name: str) -> dict[str, Any]:
     code = entry.cuda
     assert code is not None, "a CUDA library's kernels have CUDA code"
     image = (manifest.folder / choose_binary(manifest, code, driver.capability)).read_bytes()
+    if any(argument.fewer for argument in entry.arguments):
+        # zeros, which stand for inputs here, are empty lists
+        return {"fewest": None, "of": driver.multiprocessors, "reason": DEPENDS_ON_LISTS}
     sizes = {argument.name: argument.nbytes for argument in entry.arguments}
     try:
         with driver.memory([*sizes.values(), code.workspace_bytes]) as addresses:
@@ -241,11 +253,12 @@ class _Driver:
             function = self.call("cuModuleGetFunction", module, launch.function.encode())
             if launch.shared_bytes > _SHARED_UNASKED:
                 self.call("cuFuncSetAttribute", function, shared, launch.shared_bytes)
-            values = tuple(
-                pointers[one] if isinstance(one, str) else workspace + one
+            kinds = tuple(
+                getattr(ctypes, f"c_{one.dtype}") if isinstance(one, Scalar) else ctypes.c_void_p
                 for one in launch.arguments
             )
-            parameters = (values, (ctypes.c_void_p,) * len(values))
+            values = tuple(passed(one, pointers, workspace) for one in launch.arguments)
+            parameters = (values, kinds)
             prepared.append((function, launch, parameters))
 
         def run() -> None:

@@ -126,12 +126,11 @@ class _Whole:
             saved = T.alloc_buffer((tiles * config.rows * config.columns,), self._sums)
             arrays = self._packed_a, self._packed_b, self._c, self._offsets, self._ks, saved
             blocks = BlocksOfC(config, self._sums, arrays)
-            bm, bk, bn = config.block
             blocks.enter(
                 tuple(map(_index, self._shape)),
                 tuple(map(_index, config.block)),
                 _index(self._shape[2]),
-                _index(max(1, config.depth // bk)),
+                _index(max(1, config.depth // config.block[1])),
             )
             blocks.compute(
                 (T.Bind(i * nb + j), i, j), lambda kk: i * kb + kk, lambda kk: kk * nb + j

@@ -87,16 +87,30 @@ def compile_cubin(
     RuntimeError
         nvrtc or CUDA's headers are missing.
     """
-    every = (f"--gpu-architecture={arch}", "--std=c++17", *_include_options(), *options)
+    every = (*_options(arch), *options)
     key = "\0".join([source, *every, _nvrtc_version()])
     name = hashlib.sha256(key.encode()).hexdigest()
     path = (cache or cache_folder()) / "cubin" / f"{name}.cubin"
     try:
         return path.read_bytes()
     except OSError:
-        cubin = _compile(source, every)
+        cubin = _compile(source, every, "CUBIN")
     _keep(path, cubin)
     return cubin
+
+
+def compile_ptx(source: str, arch: str) -> bytes:
+    """PTX of CUDA C++ for a virtual architecture such as ``"compute_90"``.
+
+    GPUs of that architecture and later ones run it.
+
+    Raises
+    ------
+    CompileError, RuntimeError
+        As `compile_cubin`.
+    """
+    # the compiler ends the text with a zero byte
+    return _compile(source, _options(arch), "PTX").rstrip(b"\0")
 
 
 def resources(cubin: bytes) -> dict[str, Resources]:
@@ -176,7 +190,11 @@ def _call(function: str, *arguments: Any) -> Any:
     return answer[0] if len(answer) == 1 else answer
 
 
-def _compile(source: str, options: Sequence[str]) -> bytes:
+def _options(arch: str) -> tuple[str, ...]:
+    return f"--gpu-architecture={arch}", "--std=c++17", *_include_options()
+
+
+def _compile(source: str, options: Sequence[str], form: str) -> bytes:
     program = _call("nvrtcCreateProgram", source.encode(), b"spamm.cu", 0, [], [])
     nvrtc = _nvrtc()
     try:
@@ -185,9 +203,9 @@ def _compile(source: str, options: Sequence[str]) -> bytes:
         if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
             log = _text(program)
             raise CompileError(_first_error(log) or f"nvrtc: {status.name}", log)
-        cubin = b" " * _call("nvrtcGetCUBINSize", program)
-        _call("nvrtcGetCUBIN", program, cubin)
-        return cubin
+        code = b" " * _call(f"nvrtcGet{form}Size", program)
+        _call(f"nvrtcGet{form}", program, code)
+        return code
     finally:
         nvrtc.nvrtcDestroyProgram(program)
 

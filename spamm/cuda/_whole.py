@@ -56,9 +56,9 @@ def fixed(config: MultiplyConfig, shape: Sizes) -> MultiplyConfig:
 def product_program(config: MultiplyConfig, shape: Sizes) -> Program:
     """C (m x n) overwritten with a plan's products of A and B, all row-major and without gaps.
 
-    Inputs are ``a`` and ``b`` of ``config.dtype``, at addresses that 16 divides, ``offsets`` (int64,
-    mb * nb + 1), ``ks`` (int32, at most mb * kb * nb) as `spamm.Plan` has them for blocks of
-    ``config.block``, and ``c`` of ``config.out``.
+    Inputs are ``a`` and ``b`` of ``config.dtype``, at addresses that 16 divides, ``offsets``
+    (int64, mb * nb + 1), ``ks`` (int32, at most mb * kb * nb) as `spamm.Plan` has them for blocks
+    of ``config.block``, and ``c`` of ``config.out``.
 
     Parameters
     ----------

@@ -74,15 +74,15 @@ static void *allocate(size_t bytes) {
   return array;
 }
 
-static void transfer(const char *path, void *array, size_t bytes, int writing) {
+static void transfer(const char *path, void *array, size_t least, size_t most, int writing) {
   FILE *file = fopen(path, writing ? "wb" : "rb");
-  size_t done = 0;
-  if (file != NULL) {
-    done = writing ? fwrite(array, 1, bytes, file) : fread(array, 1, bytes, file);
-    if (fclose(file) != 0) done = 0;
+  int failed = file == NULL;
+  if (!failed) {
+    const size_t done = writing ? fwrite(array, 1, most, file) : fread(array, 1, most, file);
+    failed = fclose(file) != 0 || done < least;
   }
-  if (file == NULL || done != bytes) {
-    fprintf(stderr, "%s: expected %zu bytes\n", path, bytes);
+  if (failed) {
+    fprintf(stderr, "%s: expected %zu bytes\n", path, most);
     exit(EXIT_FAILURE);
   }
 }
@@ -129,7 +129,7 @@ def described(arguments: Sequence[Argument]) -> str:
     """Extents and element types of a function's arguments, for a comment."""
     return "".join(
         f"\n *   {argument.name}: {argument.dtype} [{', '.join(map(str, argument.shape))}]"
-        f"{', output' if argument.output else ''}"
+        f"{', or shorter' if argument.fewer else ''}{', output' if argument.output else ''}"
         for argument in arguments
     )
 
@@ -161,7 +161,8 @@ def example(symbol: str, arguments: Sequence[Argument]) -> str:
     def transfers(output: bool) -> str:
         return lines(
             [
-                f"transfer(argv[{place}], {one.name}, {one.nbytes}, {int(output)});"
+                f"transfer(argv[{place}], {one.name}, {0 if one.fewer else one.nbytes}, "
+                f"{one.nbytes}, {int(output)});"
                 for place, one in enumerate(arguments, 1)
                 if one.output is output
             ]

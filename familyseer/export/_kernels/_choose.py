@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,17 @@ _REWRITE = "meta_schedule.layout_rewrite_preproc"
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter of a subgraph: its TIR name, NumPy's (or TVM's) element type, and its extents."""
+    """A parameter of a subgraph: its TIR name, NumPy's (or TVM's) element type, and its extents.
+
+    The others are as in `familyseer.kernels.Argument`.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     output: bool
+    fewer: bool = False
+    alignment: int = 1
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,8 @@ class Tuned:
         Whether this schedule was found right while tuning.
     rewritten
         Inputs that the schedule brings into another layout inside the kernel, at every call.
+    more
+        What the manifest says of the kernel beside that.
     """
 
     key: str
@@ -71,6 +78,7 @@ class Tuned:
     seconds: float
     checked: bool
     rewritten: tuple[str, ...]
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 def choose(out: Path) -> list[Tuned]:

@@ -150,6 +150,19 @@ def _compile(name: str, source: str, form: str, arch: str) -> bytes:
         raise RunError(f"{name}: no {form} for {arch}: {reason.strip()[:300]}") from None
 
 
+class WorkspaceSizes:
+    """Where buffers lie in a workspace, one behind the other, and how large it is: `total`."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def add(self, nbytes: int) -> int:
+        """The place of one more buffer, in bytes."""
+        place = self.total
+        self.total += -(-max(1, nbytes) // _ALIGNMENT) * _ALIGNMENT
+        return place
+
+
 class _Plan:
     """What a lowered host function launches.
 
@@ -167,8 +180,9 @@ class _Plan:
         # of each buffer, what it points to: an argument, or a place in the workspace
         self._places: dict[Any, str | int] = dict(zip(host.params, names, strict=True))
         self._launches: list[Launch] = []
-        self.workspace_bytes = 0
+        self._workspace = WorkspaceSizes()
         self._visit(host.body)
+        self.workspace_bytes = self._workspace.total
         self.launches = tuple(self._launches)
         if not self.launches:
             raise NotPlainError("it launches nothing")
@@ -195,9 +209,8 @@ class _Plan:
         dtype = str(buffer.dtype)
         if dtype not in ITEM_BYTES:
             raise NotPlainError(f"its workspace holds {dtype}")
-        self._places[buffer] = self.workspace_bytes
         size = math.prod(int(extent) for extent in buffer.shape) * ITEM_BYTES[dtype]
-        self.workspace_bytes += -(-max(1, size) // _ALIGNMENT) * _ALIGNMENT
+        self._places[buffer] = self._workspace.add(size)
 
     def _view(self, statement: Any) -> None:
         self._places[statement.buffer] = self._place(statement.data)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from string import Template
 
 from familyseer.export._kernels._c_text import described
-from familyseer.kernels._manifest import Argument, CudaCode, Launch
+from familyseer.kernels._manifest import Argument, CudaCode, Launch, Scalar
 
 _HEADER = Template(
     r"""/* Tuned kernels for $arch, launched with the CUDA driver API. Link with -lcuda.
@@ -22,6 +22,7 @@ _HEADER = Template(
 
 #include <cuda.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 
 static inline CUresult fs_load_module(CUmodule *module, const char *folder, const char *cubin,
@@ -186,20 +187,26 @@ def _load(number: int, launch: Launch) -> str:
 
 
 def _launch(number: int, launch: Launch) -> str:
-    places = [one if isinstance(one, str) else f"workspace + {one}" for one in launch.arguments]
-    values = ", ".join(places)
-    pointers = ", ".join(f"&values[{i}]" for i in range(len(places)))
+    pointers = ", ".join(f"&value_{i}" for i in range(len(launch.arguments)))
     grid, block = (", ".join(map(str, extents)) for extents in (launch.grid, launch.block))
     return "\n".join(
         [
             "  if (status == CUDA_SUCCESS) {",
-            f"    CUdeviceptr values[{len(places)}] = {{{values}}};",
-            f"    void *parameters[{len(places)}] = {{{pointers}}};",
+            *(f"    {_value(i, one)};" for i, one in enumerate(launch.arguments)),
+            f"    void *parameters[] = {{{pointers}}};",
             f"    status = cuLaunchKernel(kernel->functions[{number}], {grid}, {block},",
             f"                            {launch.shared_bytes}, stream, parameters, NULL);",
             "  }",
         ]
     )
+
+
+def _value(number: int, argument: str | int | Scalar | None) -> str:
+    """The variable that holds what a launch passes."""
+    if isinstance(argument, Scalar):
+        return f"{argument.dtype}_t value_{number} = {argument.value}"
+    place = f"workspace + {argument}" if isinstance(argument, int) else argument or "0"
+    return f"CUdeviceptr value_{number} = {place}"
 
 
 def example(symbol: str, arguments: Sequence[Argument]) -> str:

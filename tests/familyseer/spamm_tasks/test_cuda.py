@@ -15,7 +15,6 @@ from familyseer.measure._jobs import Refused
 from familyseer.measure._timing import RunPlan
 from familyseer.spamm_tasks import Problem, _cuda_jobs, _jobs
 from familyseer.spamm_tasks._cuda import CudaKind
-from familyseer.spamm_tasks._export import exported_kernel
 from familyseer.spamm_tasks._kinds import block_of
 from familyseer.spamm_tasks._task import SpammTask
 from familyseer.tvm_env import load_tvm
@@ -124,22 +123,6 @@ class TestBuilding:
         found = task.kind.build_job(task.default, 0.5, "float16", folder, folder, folder)
         assert isinstance(found, Refused)
         assert "spills 64" in found.reason
-
-    def test_a_kernel_is_exported_with_all_that_a_launch_needs(self, task: SpammTask) -> None:
-        kernel = exported_kernel(task.default, ARCH)
-        assert kernel.cubin[:4] == b"\x7fELF"
-        assert f'extern "C" __global__ void __launch_bounds__(THREADS) {kernel.name}(' in (
-            kernel.source
-        )
-        parameters = kernel.source.partition(f"{kernel.name}(")[2].partition(")")[0].split(",")
-        names = [each.split()[-1].lstrip("*").lower() for each in parameters]
-        assert names == kernel.launch["arguments"]
-        assert kernel.threads % 32 == 0
-        assert kernel.registers > 0
-
-    def test_what_is_no_configuration_is_not_exported(self, task: SpammTask) -> None:
-        with pytest.raises(ValueError, match="stages"):
-            exported_kernel({**task.default, "stages": 9}, ARCH)
 
 
 class TestRunning:

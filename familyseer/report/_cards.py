@@ -45,7 +45,8 @@ def families(data: RunData) -> Iterator[Element]:
         for family in data.families
         for member in family["subgraphs"]
     }
-    total = sum(weighted.values())
+    # a share of a sum that lacks some of its parts says nothing
+    total = sum(weighted.values()) if set(weighted) <= set(times) else 0.0
     cards = sorted(data.families, key=lambda family: -float(family["share"]))
     for family in cards[:_MOST_FAMILIES]:
         yield _family(data, family, times, weighted, total)
@@ -205,6 +206,10 @@ def _not_the_best(data: RunData) -> Iterator[Element]:
         shown = names([facts.shown(name, facts.SHORT) for name in unchecked])
         yield tag("h3", "Subgraphs checked only as parts of the whole library")
         yield tag("p", f"{format_count(len(unchecked), 'subgraph')}: {shown}.")
+    onnxruntime = facts.text(data.summary, "onnxruntime")
+    if onnxruntime:
+        yield tag("h3", "Compared with ONNX Runtime")
+        yield tag("p", f"{onnxruntime.rstrip('.')}.")
 
 
 def names(found: list[str]) -> str:

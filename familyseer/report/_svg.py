@@ -72,6 +72,9 @@ def _series(chart: Chart, series: Series, left: float) -> list[Element]:
         return [_dot(x, y, colour, tip) for (x, y), tip in zip(places, tips, strict=True)]
     if not places:
         return []
+    if len(places) == 1:
+        # a line of one point has no length and is not drawn
+        return [_dot(*places[0], colour, "")]
     path = f"M{_short(places[0][0])} {_short(places[0][1])}"
     for x, y in places[1:]:
         path += (

@@ -148,6 +148,23 @@ def test_failures_are_counted_by_reason_and_doubts_are_named(out: Path) -> None:
     assert ["exit code 1", "build", "1", name] in table
     assert ["reshape", "wrong result: off", "r.py"] in table
     assert "1 subgraph: fused_conv2d1_add1_relu1." in section.text
+    assert "Compared with ONNX Runtimenot installed." in section.text
+
+
+def test_shares_of_the_latency_are_told_once_every_subgraph_has_a_time(out: Path) -> None:
+    assert "of its estimated latency" not in page(out).text
+    rows = (out / "history.csv").read_text()
+    (out / "history.csv").write_text(rows + "90,5,reshape,copy,1000.0,10000.0\n")
+    shares = [card.text.partition("operations; ")[2][:4] for card in page(out).all("article")]
+    assert shares == ["90% ", "10% "]
+
+
+def test_a_curve_of_one_point_is_seen(out: Path) -> None:
+    (out / "tuning" / "accuracy.csv").write_text(
+        "elapsed_s,trials,family,accuracy\n60.0,4,conv2d,0.82\n"
+    )
+    figure = list(page(out).all("figure"))[2]
+    assert len(list(figure.all("circle"))) == 1
 
 
 def test_nothing_is_asked_for_from_elsewhere(out: Path) -> None:

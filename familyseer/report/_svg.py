@@ -7,6 +7,7 @@ points and identifiers of its own, which a page that adapts cannot use.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from xml.etree.ElementTree import Element
 
 from familyseer.report._axes import Axis
@@ -19,6 +20,8 @@ _WIDTH, _HEIGHT = 360.0, 250.0
 _RIGHT, _TOP, _BOTTOM = 14.0, 12.0, 44.0
 _LETTER = 6.6
 _BAR, _GAP = 22.0, 10.0
+# a shorter one cannot be seen
+_LEAST_LINE = 2.0
 COLOURS = 8
 
 
@@ -72,9 +75,8 @@ def _series(chart: Chart, series: Series, left: float) -> list[Element]:
         return [_dot(x, y, colour, tip) for (x, y), tip in zip(places, tips, strict=True)]
     if not places:
         return []
-    if len(places) == 1:
-        # a line of one point has no length and is not drawn
-        return [_dot(*places[0], colour, "")]
+    if sum(math.dist(a, b) for a, b in pairwise(places)) < _LEAST_LINE:
+        return [_dot(*places[-1], colour, "")]
     path = f"M{_short(places[0][0])} {_short(places[0][1])}"
     for x, y in places[1:]:
         path += (

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from familyseer.tvm_env import load_tvm
@@ -25,6 +27,8 @@ def tune_relax(
     *,
     budget_s: float | None = None,
     families: str = "op",
+    warm_start: Sequence[str | os.PathLike[str]] = (),
+    check: bool = True,
     num_trials_per_iter: int = 8,
     builder: Any = "warm",
     runner: Any = "warm",
@@ -50,6 +54,12 @@ def tune_relax(
         Wall-clock seconds for tuning.
     families
         How families are formed, one of `familyseer.families.METHODS`.
+    warm_start
+        Folders of runs of `familyseer.tune` or ``familyseer tune`` for the same target: what they
+        know of these subgraphs, and of others like them, is tried first.
+    check
+        Compare each candidate that would be the best with its untuned subgraph; a wrong one counts
+        as failed and is kept in ``work_dir/quarantine``. Takes the scheduler ``"family"``.
     builder, runner, cost_model, task_scheduler
         ``"warm"``, ``"warm"``, ``"family"`` and ``"family"`` are this project's; the names and
         objects that MetaSchedule knows work too.
@@ -66,10 +76,15 @@ def tune_relax(
     Raises
     ------
     ValueError
-        Neither a budget nor a number of trials is given.
+        Neither a budget nor a number of trials is given, or `warm_start` is given to another
+        scheduler than this project's.
+    UserError
+        A folder of `warm_start` is none of a run for this target.
     """
     if budget_s is None and max_trials_global is None:
         raise ValueError("neither budget_s nor max_trials_global is given: expected at least one")
+    if warm_start and (task_scheduler, cost_model) != ("family", "family"):
+        raise ValueError("warm_start is given: expected task_scheduler and cost_model 'family'")
     from familyseer.measure import GpuRunner, WarmBuilder, WarmRunner
     from familyseer.measure._measure import device_type
     from familyseer.search import Clock, FamilyTaskScheduler
@@ -90,7 +105,12 @@ def tune_relax(
 
             cost_model = FamilyCostModel(seed=seed or 0)
         if task_scheduler == "family":
-            task_scheduler = FamilyTaskScheduler(families=families, clock=clock)
+            task_scheduler = FamilyTaskScheduler(
+                families=families,
+                clock=clock,
+                warm_start=_warm_start(warm_start, work_dir, tvm.target.Target(target)),
+                checker=_checker(target, work_dir, runner, seed or 0, stack) if check else None,
+            )
         if space == "auto":
             space = space_for(tvm.target.Target(target))
         return tvm.s_tir.meta_schedule.relax_integration.tune_relax(
@@ -113,6 +133,34 @@ def tune_relax(
             seed=seed,
             module_equality=module_equality,
         )
+
+
+def _warm_start(folders: Sequence[str | os.PathLike[str]], work_dir: str, target: Any) -> Any:
+    if not folders:
+        return None
+    from familyseer.run._warm_start import WarmStart
+
+    return WarmStart([Path(one) for one in folders], Path(work_dir), target).prepare
+
+
+def _checker(target: Any, work_dir: str, runner: Any, seed: int, stack: ExitStack) -> Any:
+    from familyseer.check import Checker
+    from familyseer.measure import WarmRunner
+    from familyseer.measure._measure import device_type
+
+    chosen = load_tvm().target.Target(target)
+    if not isinstance(runner, WarmRunner):
+        runner = WarmRunner()
+        stack.callback(runner.close)
+    checker = Checker(
+        chosen,
+        device_type(chosen),
+        runner.pool,
+        seed=seed,
+        quarantine=Path(work_dir) / "quarantine",
+    )
+    stack.callback(checker.close)
+    return checker
 
 
 def tuning_pipeline(

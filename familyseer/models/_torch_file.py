@@ -55,8 +55,10 @@ def import_program(
         input_shapes: input name to extents, for inputs with dynamic dims.
 
     Raises:
-        UserError: TVM cannot import it, or a shape does not fit.
+        UserError: TVM cannot import it, an argument or a result is no tensor, or a shape does not
+            fit.
     """
+    _check_signature(program, source)
     load_tvm()
     from tvm.relax.frontend.torch import from_exported_program
 
@@ -88,3 +90,15 @@ def _load(path: Path, data: bytes) -> Any:
         ) from error
     finally:
         noisy.disabled = silent
+
+
+def _check_signature(program: Any, source: str) -> None:
+    signature = program.graph_signature
+    for what, names in (("argument", signature.user_inputs), ("result", signature.user_outputs)):
+        for position, name in enumerate(names):
+            # tensors have names here, anything else stands for itself
+            if not isinstance(name, str):
+                raise UserError(
+                    f"{source}: {what} {position + 1} is {name!r}; expected tensors alone, in a "
+                    "module around this one that leaves out or fixes the rest"
+                )

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from familyseer.families import form_families
 from familyseer.search._clock import Clock
 from familyseer.search._loop import BudgetLoop, Round
 from familyseer.search._rounds import Rounds
+from familyseer.search._starters import Starters
 from familyseer.search._task import TaskState
 from familyseer.subgraphs import Subgraph, subgraph_key
 from familyseer.tactics import Tactics
 from familyseer.tvm_env import load_tvm
+
+if TYPE_CHECKING:
+    from familyseer.check import Checker
 
 tvm = load_tvm(intrinsics=True)
 ms = tvm.s_tir.meta_schedule
@@ -70,6 +74,12 @@ class FamilyTaskScheduler(_PyTaskScheduler):
         Called with a `Round` after each round.
     tactics
         What the search does beyond sampling and ranking.
+    warm_start
+        Given the subgraphs and the cost model, teaches the model what earlier runs know and gives
+        what the subgraphs start from, by their keys.
+    checker
+        Compares each candidate that would be the best with its untuned subgraph; None takes every
+        candidate at its word.
     """
 
     def __init__(
@@ -80,9 +90,13 @@ class FamilyTaskScheduler(_PyTaskScheduler):
         clock: Clock | None = None,
         on_round: Callable[[Round], None] = lambda _: None,
         tactics: Tactics | None = None,
+        warm_start: Callable[[Sequence[Subgraph], Any], Mapping[str, Starters]] | None = None,
+        checker: Checker | None = None,
     ) -> None:
         super().__init__()
         self.tactics = tactics
+        self.warm_start = warm_start
+        self.checker = checker
         self.families = families
         self.budget_s = budget_s
         self.clock = clock
@@ -143,6 +157,8 @@ class FamilyTaskScheduler(_PyTaskScheduler):
             max_trials_per_task=int(max_trials_per_task),
             on_measured=call_back,
             tactics=self.tactics,
+            starters=self.warm_start(subgraphs, cost_model) if self.warm_start else None,
+            checker=self.checker,
         )
         loop = BudgetLoop(rounds, round_trials=int(num_trials_per_iter), on_round=self.on_round)
         self.stopped_by = loop.run()

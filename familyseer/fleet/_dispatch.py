@@ -245,7 +245,7 @@ class Dispatcher:
         if done is None or done.lost:
             self._lost(lease, job, str(fault))
             return
-        lease.device.took(time.monotonic() - lease.busy_since)
+        lease.device.took(time.monotonic() - lease.busy_since, cold=done.cold)
         job.group.home = lease.device.name
         self._leases.free(lease)
         if fault is not None:

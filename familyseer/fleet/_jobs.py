@@ -125,14 +125,16 @@ class Device:
     relative: float = 1.0
     job_s: float | None = None
     done: int = 0
+    cold: int = 0
     lost: int = 0
     strikes: set[int] = field(default_factory=set)
     rests: int = 0
     rested_until: float = 0.0
 
-    def took(self, seconds: float) -> None:
-        """Books a finished job."""
+    def took(self, seconds: float, *, cold: bool) -> None:
+        """Books a finished job, and whether its caches were emptied for it."""
         self.done += 1
+        self.cold += cold
         self.strikes.clear()
         known = self.job_s
         self.job_s = seconds if known is None else known + _NEWEST * (seconds - known)
@@ -175,6 +177,8 @@ class DeviceStatus:
         Seconds of the reference kernels, as `reference_modules` orders them.
     done, lost
         Candidates that it timed, and sessions that it lost.
+    cold
+        Of those candidates, how many were timed with the caches emptied before each run.
     resting
         Whether it is left alone because it lost several sessions in a row.
     """
@@ -185,6 +189,7 @@ class DeviceStatus:
     done: int
     lost: int
     resting: bool
+    cold: int
 
 
 def status(device: Device, resting: bool) -> DeviceStatus:
@@ -197,4 +202,5 @@ def status(device: Device, resting: bool) -> DeviceStatus:
         device.done,
         device.lost,
         resting,
+        device.cold,
     )

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from familyseer.measure._timing import RunPlan, make_arguments, time_kernel
+from familyseer.measure._timing import RunPlan, cold_options, make_arguments, time_kernel
 from familyseer.tvm_env import load_tvm
 
 
@@ -31,11 +31,14 @@ class Outcome:
         Why it failed, in one line.
     lost
         Whether the session went with it.
+    cold
+        Whether the device's caches were emptied before each run.
     """
 
     seconds: tuple[float, ...] = ()
     fault: str | None = None
     lost: bool = False
+    cold: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def time_artifact(artifact: Artifact, plan: RunPlan) -> Outcome:
     if _session is None:
         return Outcome(fault="the process that held the session died", lost=True)
     try:
-        return Outcome(tuple(_time(_session, artifact, plan)))
+        return _time(_session, artifact, plan)
     except Exception as error:  # what a candidate raises may be of any type
         lines = [line for line in str(error).strip().splitlines() if line.strip()]
         fault = f"{type(error).__name__}: {lines[-1].strip() if lines else ''}"
@@ -109,7 +112,7 @@ def _alive(session: _Session) -> bool:
     return True
 
 
-def _time(session: _Session, artifact: Artifact, plan: RunPlan) -> list[float]:
+def _time(session: _Session, artifact: Artifact, plan: RunPlan) -> Outcome:
     """As `familyseer.measure._jobs.run_candidate`, on the device."""
     remote = session.remote
     name = uuid.uuid4().hex + os.path.splitext(artifact.path)[1]
@@ -117,7 +120,10 @@ def _time(session: _Session, artifact: Artifact, plan: RunPlan) -> list[float]:
     try:
         lib = remote.load_module(name)
         device = remote.device(artifact.device_type, 0)
-        return time_kernel(lib, device, _arguments(session, device, artifact.args_info), plan)
+        arguments = _arguments(session, device, artifact.args_info)
+        cold = cold_options(device, plan)
+        seconds = time_kernel(lib, device, arguments, plan, cold)
+        return Outcome(tuple(seconds), cold=bool(cold))
     finally:
         # a lost session has taken the file with it
         with contextlib.suppress(Exception):

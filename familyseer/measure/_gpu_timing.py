@@ -15,16 +15,13 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from familyseer.measure._failures import WorkerError
-from familyseer.measure._timing import RunPlan
+from familyseer.measure._timing import ASSUMED_L2_BYTES, MOST_COLD_RUNS, RunPlan
 from familyseer.tvm_env import load_tvm
 
 # of the cache's size: what is written over pushes out all that was there
 FLUSHED = 2
 # runs between two events on warm data, and how many writings let the host enqueue them all
 WARM_RUNS, WARM_LEAD = 32, 8
-MOST_SAMPLES = 100
-# where the driver does not tell the size of the L2 cache
-_ASSUMED_L2_BYTES = 64 << 20
 
 
 class GpuLostError(WorkerError):
@@ -80,7 +77,7 @@ def time_on_gpu(main: Any, args: list[Any], stream: Stream, plan: RunPlan) -> li
     if plan.hopeless(first):
         return [first]
     runs = 1 if cold else min(WARM_RUNS, plan.runs(first))
-    samples = max(1, min(MOST_SAMPLES, plan.runs(first) // runs))
+    samples = max(1, min(MOST_COLD_RUNS, plan.runs(first) // runs))
     return [statistics.median(timed(samples, runs)) for _ in range(plan.repeats)]
 
 
@@ -113,7 +110,7 @@ class _DriverStream:
         from cuda.bindings import driver
 
         self._driver = driver
-        self.l2_bytes = int(device.l2_cache_size_bytes or _ASSUMED_L2_BYTES)
+        self.l2_bytes = int(device.l2_cache_size_bytes or ASSUMED_L2_BYTES)
         self._size = FLUSHED * self.l2_bytes
         # TVM's, so that it is in TVM's context and this thread has that context
         self._scratch = load_tvm().runtime.empty((self._size,), "int8", device)

@@ -15,6 +15,7 @@ from typing import Any
 from familyseer.measure._gpu_timing import gpu_stream, time_on_gpu
 from familyseer.measure._timing import (
     RunPlan,
+    cold_options,
     make_arguments,
     rotation,
     time_kernel,
@@ -141,7 +142,7 @@ def run_candidate(
         return time_rotating(lib["main"], arguments, plan)
     if stream is not None:
         return time_on_gpu(lib["main"], arguments[0], stream, plan)
-    return time_kernel(lib, device, arguments[0], plan)
+    return time_kernel(lib, device, arguments[0], plan, cold_options(device, plan))
 
 
 @lru_cache(maxsize=2)

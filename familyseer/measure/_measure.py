@@ -259,8 +259,8 @@ def _least_spilling(
         return built
     if result.error_msg is None:
         log.warning(
-            "%s: each of %d candidates keeps registers in memory; the one that does least, %d bytes "
-            "of a thread, is measured for want of a better one",
+            "%s: each of %d candidates keeps registers in memory; the one that does least, %d "
+            "bytes of a thread, is measured for want of a better one",
             context.task_name,
             len(sizes),
             sizes[id(least)],

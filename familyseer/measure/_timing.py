@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from typing import Any
@@ -24,6 +25,13 @@ MOST_SETS = 256
 # a device that can only be told to write its caches back is told so from here on: what is less
 # stays in a core's own cache between two runs
 FLUSH_BYTES = 8 << 20
+# where a GPU's driver does not tell the size of its L2 cache
+ASSUMED_L2_BYTES = 64 << 20
+# of each timing on a GPU, where every run is timed by itself
+MOST_COLD_RUNS = 100
+_FLUSH = "cache_flush_bytes"
+# kinds of devices as DLPack numbers them
+_CPU, _CUDA = 1, 2
 
 
 @dataclass(frozen=True)
@@ -91,33 +99,49 @@ def time_rotating(main: Any, sets: list[list[Any]], plan: RunPlan) -> list[float
     return [timed(runs) for _ in range(plan.repeats)]
 
 
-def time_kernel(lib: Any, device: Any, args: list[Any], plan: RunPlan) -> list[float]:
+def time_kernel(
+    lib: Any, device: Any, args: list[Any], plan: RunPlan, cold: Mapping[str, Any]
+) -> list[float]:
     """Times the ``main`` of a loaded library, here or over RPC, always on the same data.
 
-    Over RPC and for a working set that no core's own cache would hold, the caches of a CPU are
-    written back before each run, as far as TVM can do so on that processor.
+    Parameters
+    ----------
+    cold
+        What `cold_options` gives for the device and the plan.
     """
     lib["main"](*args)  # loads code, starts the thread pool, touches memory
     device.sync()
-    flush = plan.working_set_bytes >= FLUSH_BYTES and _is_remote_cpu(device)
-    told = {"f_preproc": "cache_flush_cpu_non_first_arg"} if flush else {}
-    once = lib.time_evaluator("main", device, number=1, repeat=2, **told)
+    once = lib.time_evaluator("main", device, number=1, repeat=2, **cold)
     first = min(float(t) for t in once(*args).results)
     if plan.hopeless(first):
         return [first]
     runs = plan.runs(first)
-    if not flush:
+    if not cold:
         full = lib.time_evaluator("main", device, number=runs, repeat=plan.repeats)
         return [float(t) for t in full(*args).results]
-    each = lib.time_evaluator("main", device, number=1, repeat=runs * plan.repeats, **told)
+    if _FLUSH in cold:
+        runs = min(runs, MOST_COLD_RUNS)
+    each = lib.time_evaluator("main", device, number=1, repeat=runs * plan.repeats, **cold)
     seconds = [float(t) for t in each(*args).results]
     return [statistics.fmean(seconds[i :: plan.repeats]) for i in range(plan.repeats)]
 
 
-def _is_remote_cpu(device: Any) -> bool:
+def cold_options(device: Any, plan: RunPlan) -> dict[str, Any]:
+    """What TVM's evaluator is told so that each run finds little of its data in the caches.
+
+    A GPU, behind RPC or not, writes over its L2 cache before each run where the model touches more
+    than that holds. A CPU behind RPC writes its caches back as far as TVM can have it do so, for
+    what no core's own cache would hold. Empty where runs follow each other on warm data.
+    """
     # TVM adds a multiple of 128 for each session in between to the type of the device
-    kind = int(device.dlpack_device_type())
-    return kind >= 128 and kind % 128 == 1
+    sessions, kind = divmod(int(device.dlpack_device_type()), 128)
+    if kind == _CUDA:
+        cache = int(device.l2_cache_size_bytes or ASSUMED_L2_BYTES)
+        # of two arrays of that size one is copied to the other
+        return {_FLUSH: cache} if plan.working_set_bytes > cache else {}
+    if kind == _CPU and sessions and plan.working_set_bytes >= FLUSH_BYTES:
+        return {"f_preproc": "cache_flush_cpu_non_first_arg"}
+    return {}
 
 
 def rotation(first: list[Any], touched_bytes: int) -> list[list[Any]]:

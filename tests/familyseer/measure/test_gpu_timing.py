@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from familyseer.measure._gpu_timing import MOST_SAMPLES, WARM_RUNS, time_on_gpu
-from familyseer.measure._timing import RunPlan
+from familyseer.measure._gpu_timing import WARM_RUNS, time_on_gpu
+from familyseer.measure._timing import MOST_COLD_RUNS, RunPlan
 
 L2 = 50 << 20
 
@@ -83,7 +83,7 @@ def test_what_interrupts_the_host_is_in_no_time() -> None:
     assert time_on_gpu(stream.main, [], stream, plan) == pytest.approx([30e-6] * 3)
 
 
-@pytest.mark.parametrize(("kernel_s", "runs"), [(1e-7, MOST_SAMPLES), (1.0, 1)])
+@pytest.mark.parametrize(("kernel_s", "runs"), [(1e-7, MOST_COLD_RUNS), (1.0, 1)])
 def test_short_kernels_are_run_often_and_long_ones_once(kernel_s: float, runs: int) -> None:
     stream = ToldStream(kernel_s)
     time_on_gpu(stream.main, [], stream, RunPlan(repeats=2, working_set_bytes=L2 + 1))

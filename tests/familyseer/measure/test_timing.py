@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,11 +11,14 @@ import pytest
 
 from familyseer.measure import WarmRunner
 from familyseer.measure._timing import (
+    FLUSH_BYTES,
+    MOST_COLD_RUNS,
     MOST_SETS,
     RunPlan,
-    _is_remote_cpu,
+    cold_options,
     expect_model,
     rotation,
+    time_kernel,
     time_rotating,
     working_set_bytes,
 )
@@ -80,8 +85,77 @@ def test_a_runner_is_told_of_the_model_and_foreign_ones_are_left_alone(make_dens
     expect_model(foreign, [make_dense()])
 
 
-def test_a_local_cpu_is_no_remote_one() -> None:
-    assert not _is_remote_cpu(load_tvm().cpu())
+@dataclass
+class Device:
+    """A device as TVM describes one; `sync` is noted."""
+
+    kind: int
+    l2_cache_size_bytes: int | None = 50 << 20
+
+    def dlpack_device_type(self) -> int:
+        return self.kind
+
+    def sync(self) -> None:
+        pass
+
+
+REMOTE = 128
+CPU, CUDA = 1, 2
+WRITTEN_BACK = {"f_preproc": "cache_flush_cpu_non_first_arg"}
+
+
+@pytest.mark.parametrize(
+    ("device", "touched", "options"),
+    [
+        (Device(CPU), 1 << 40, {}),
+        (Device(REMOTE + CPU), FLUSH_BYTES, WRITTEN_BACK),
+        (Device(2 * REMOTE + CPU), FLUSH_BYTES - 1, {}),
+        (Device(REMOTE + CUDA), 51 << 20, {"cache_flush_bytes": 50 << 20}),
+        (Device(REMOTE + CUDA), 50 << 20, {}),
+        (Device(REMOTE + CUDA, None), 1 << 30, {"cache_flush_bytes": 64 << 20}),
+        (Device(CUDA), 1 << 30, {"cache_flush_bytes": 50 << 20}),
+    ],
+)
+def test_caches_are_emptied_where_the_model_would_and_tvm_can(
+    device: Device, touched: int, options: dict[str, Any]
+) -> None:
+    assert cold_options(device, RunPlan(working_set_bytes=touched)) == options
+
+
+class Library:
+    """A loaded library whose kernel takes a microsecond; notes how it is timed."""
+
+    def __init__(self) -> None:
+        self.timed: list[dict[str, Any]] = []
+
+    def __getitem__(self, _name: str) -> Any:
+        return lambda *args: None
+
+    def time_evaluator(self, _name: str, _device: Any, **options: Any) -> Any:
+        self.timed.append(options)
+        return lambda *args: SimpleNamespace(results=[1e-6] * options["repeat"])
+
+
+def test_on_a_gpu_with_cold_caches_every_run_is_timed_by_itself() -> None:
+    lib, flush = Library(), {"cache_flush_bytes": 50 << 20}
+    seconds = time_kernel(lib, Device(REMOTE + CUDA), [], RunPlan(repeats=3), flush)
+    assert seconds == pytest.approx([1e-6] * 3)
+    assert [one["number"] for one in lib.timed] == [1, 1]
+    assert [one["repeat"] for one in lib.timed] == [2, 3 * MOST_COLD_RUNS]
+    assert all(one["cache_flush_bytes"] == 50 << 20 for one in lib.timed)
+
+
+def test_tvms_evaluator_takes_the_size_of_a_cache_to_write_over(
+    make_dense: Any, cpu: Any, tmp_path: Any
+) -> None:
+    from familyseer.measure._jobs import build_candidate
+
+    path, _ = build_candidate(make_dense().mod, cpu, str(tmp_path))
+    lib, args = load_tvm().runtime.load_module(path), tensors(*[(64, 64)] * 3)
+    flush = {"cache_flush_bytes": 1 << 20}
+    seconds = time_kernel(lib, load_tvm().cpu(), args, RunPlan(repeats=2, repeat_ms=0.5), flush)
+    assert len(seconds) == 2
+    assert all(1e-7 < s < 1 for s in seconds)
 
 
 def test_a_candidate_is_timed_in_full_when_data_rotates(

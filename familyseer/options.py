@@ -93,6 +93,9 @@ class CompareOptions:
         Their names (see `familyseer.tuners`), in the order in which they take turns.
     rounds
         Runs a tuner, at least 1; rounds alternate between tuners.
+    gpus
+        GPUs of this host that each run is shown, at least 1. None stands for one where stock
+        MetaSchedule takes part, whose runner knows no more, and for all otherwise.
     """
 
     model: str
@@ -103,4 +106,5 @@ class CompareOptions:
     rounds: int = 1
     seed: int = 0
     precision: str = "float32"
+    gpus: int | None = None
     input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)

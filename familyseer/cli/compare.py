@@ -47,6 +47,13 @@ def _parse_tuners(_ctx: click.Context, _parameter: click.Parameter, text: str) -
 )
 @options.seed_option
 @options.target_option
+@click.option(
+    "--gpus",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="GPUs of this host that each tuner is shown.  [default: 1 with stock metaschedule, which "
+    "can use no more, else all]",
+)
 @options.input_shape_option
 @options.precision_option
 @click.option(
@@ -91,6 +98,7 @@ def command(
         _print_runs(result["runs"])
         _print_reach(result["reach"])
         click.echo()
+        _print_gpus(result["runs"])
         click.echo(f"runs and curves are in {out}")
 
 
@@ -128,6 +136,13 @@ def _first_pass(run: dict[str, Any]) -> str:
     if run["first_pass_finished"]:
         return "done"
     return f"{run['covered']} of {run['subgraphs']}"
+
+
+def _print_gpus(runs: list[dict[str, Any]]) -> None:
+    """Prints a line of how many GPUs measured for each tuner, if any did."""
+    used = {str(run["tuner"]): run["gpus"] for run in runs if run.get("gpus") is not None}
+    if used:
+        click.echo("GPUs that measured: " + ", ".join(f"{one} {n}" for one, n in used.items()))
 
 
 def _print_reach(pairs: list[dict[str, Any]]) -> None:

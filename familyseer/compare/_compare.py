@@ -13,7 +13,7 @@ from typing import Any
 from familyseer.compare._curves import Point, final_us, plot_curves, reach, read_curve
 from familyseer.errors import RunError, UserError
 from familyseer.options import CompareOptions
-from familyseer.tuners import OURS, WITHOUT, is_ours
+from familyseer.tuners import OURS, STOCK, WITHOUT, is_ours
 
 TIMING_REPEATS = 50
 TIMING_S = 20.0
@@ -26,9 +26,10 @@ def compare(options: CompareOptions) -> dict[str, Any]:
     -------
     dict
         Also written to ``OUT/compare.json``: ``runs`` (a run's tuner, round, seed, trials,
-        elapsed_s, covered and subgraphs, estimated_us, and tuned_us, untuned_us and speedup of its
-        library, all libraries of a round measured end to end in turns), ``reach`` (see
-        `familyseer.compare._curves.reach`) and ``plot``.
+        elapsed_s, covered and subgraphs, estimated_us, gpus, and tuned_us, untuned_us and speedup
+        of its library, all libraries of a round measured end to end in turns), ``reach`` (see
+        `familyseer.compare._curves.reach`) and ``plot``. ``gpus`` is how many measured candidates,
+        None for other targets.
 
     Raises
     ------
@@ -123,7 +124,7 @@ def run_tuner(options: CompareOptions, tuner: str, number: int) -> dict[str, Any
     print(f"{tuner}, round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
     with open(options.out / f"{tuner}-{number}.log", "w") as log:
         ended = subprocess.run(
-            command, stdout=log, stderr=subprocess.STDOUT, check=False, env=os.environ.copy()
+            command, stdout=log, stderr=subprocess.STDOUT, check=False, env=environment(options)
         )
     if ended.returncode:
         log_file = options.out / f"{tuner}-{number}.log"
@@ -138,8 +139,25 @@ def run_tuner(options: CompareOptions, tuner: str, number: int) -> dict[str, Any
         "seed": seed,
         "folder": str(folder),
         "first_pass_finished": first_pass,
+        "gpus": _gpus(found),
         **kept,
     }
+
+
+def environment(options: CompareOptions) -> dict[str, str]:
+    """The environment of every run: this one, with no more GPUs shown than each may use."""
+    from familyseer.measure._gpus import VISIBLE, visible_names
+
+    most = 1 if options.gpus is None and STOCK in options.tuners else options.gpus
+    if most is None:
+        return dict(os.environ)
+    return {**os.environ, VISIBLE: ",".join(visible_names(os.environ)[:most])}
+
+
+def _gpus(found: dict[str, Any]) -> int | None:
+    """How many GPUs measured in a run, by its summary or its result; None where none could."""
+    gpus = found.get("gpus")
+    return sum(gpu["timed"] > 0 for gpu in gpus) if isinstance(gpus, list) else gpus
 
 
 def time_libraries_of(runs: list[dict[str, Any]], untuned: dict[str, Any]) -> None:

@@ -21,6 +21,11 @@ class Ledger:
     """Best times by subgraph, and a history file with the columns of our own runs.
 
     Results that come after the deadline are not counted.
+
+    Attributes
+    ----------
+    gpus
+        How many GPUs measured, as the tuner that fills the ledger tells; None for other targets.
     """
 
     def __init__(
@@ -32,6 +37,7 @@ class Ledger:
         self.trials = 0
         self.failed = 0
         self.ended = False
+        self.gpus: int | None = None
         self.started_at = started_at
         self.budget_s = budget_s
         self._history = history

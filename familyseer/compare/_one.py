@@ -66,6 +66,7 @@ def run_one(spec: dict[str, Any], started_at: float) -> dict[str, Any]:
         "subgraphs": len(subgraphs),
         "elapsed_s": round(elapsed_s, 3),
         "estimated_us": None if estimate is None else estimate * 1e6,
+        "gpus": ledger.gpus,
     }
     save_json(out / "result.json", result)
     return result

@@ -9,8 +9,8 @@ import math
 from typing import Any
 
 from familyseer.compare._ledger import Ledger
+from familyseer.compare._workers import gpus_used, warm_workers
 from familyseer.machine import available_cores
-from familyseer.measure import WarmBuilder, WarmRunner
 from familyseer.measure._measure import measure
 from familyseer.measure._timing import expect_model
 from familyseer.search._proposals import Proposals, new_context
@@ -24,9 +24,8 @@ ROUND_TRIALS = 8
 
 def tune_random(target: Any, ledger: Ledger, seed: int) -> None:
     """Measures random candidates, round-robin over the subgraphs, until time is up."""
-    builder, runner = WarmBuilder(), WarmRunner()
     database, model = ms.database.MemoryDatabase(), ms.cost_model.RandomModel(seed=seed)
-    try:
+    with warm_workers(target) as (builder, runner):
         subgraphs = list(ledger.subgraphs.values())
         expect_model(runner, subgraphs)
         contexts = [new_context(s, target, seed, available_cores()) for s in subgraphs]
@@ -54,6 +53,4 @@ def tune_random(target: Any, ledger: Ledger, seed: int) -> None:
                     ledger.record(subgraph.key, one.candidate.sch.mod, one.run_s)
         for one_proposals in proposals:
             one_proposals.close()
-    finally:
-        builder.close()
-        runner.close()
+        ledger.gpus = gpus_used(runner)

@@ -1,12 +1,13 @@
 """Stock MetaSchedule, left as it is, watched from inside its own builder, runner and model.
 
 Its gradient scheduler joins no result before its first pass over all subgraphs is over, so its
-database says nothing about a short run. The runner is asked for one candidate at a time, as the
-stock one runs them anyway, and each result is written down when it is there.
+database says nothing about a short run. The stock runner is asked for one candidate at a time, as
+it runs them anyway, ours for all at once; each result is written down when it is there.
 """
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 from familyseer.compare._ledger import Ledger
@@ -65,16 +66,22 @@ class _Runner(_PyRunner):
         self.stock = stock
 
     def run(self, runner_inputs: list[Any]) -> list[Any]:
+        at_once = hasattr(self.stock, "start")
+        started = self.stock.run(list(runner_inputs)) if at_once else None
         futures = []
-        for one in runner_inputs:
+        for i, one in enumerate(runner_inputs):
             self.ledger.check()
-            future = self.stock.run([one])[0]
+            future = self.stock.run([one])[0] if started is None else started[i]
             futures.append(future)
             result = future.result()
             mod = self.builder.mods.pop(str(one.artifact_path), None)
             run_s = median_run_s(result.run_secs) if result.run_secs else float("inf")
             self.ledger.record(self.model.current, mod, run_s)
         return futures
+
+
+def _stock_workers() -> tuple[Any, Any]:
+    return ms.builder.LocalBuilder(max_workers=None), ms.runner.LocalRunner()
 
 
 def tune_stock(
@@ -88,31 +95,30 @@ def tune_stock(
         Build and run candidates with our warm workers instead of stock's, so that a comparison
         with our tuner is one of the searches alone.
     """
-    from familyseer.measure import WarmBuilder, WarmRunner
+    from familyseer.compare._workers import gpus_used, warm_workers
+    from familyseer.measure._measure import device_type
     from familyseer.measure._timing import expect_model
 
     model = _Model(ledger)
-    workers = (WarmBuilder(), WarmRunner()) if warm else None
-    builds = workers[0] if workers else ms.builder.LocalBuilder(max_workers=None)
-    runs = workers[1] if workers else ms.runner.LocalRunner()
-    expect_model(runs, list(ledger.subgraphs.values()))
-    builder = _Builder(ledger, builds)
-    try:
-        ms.relax_integration.tune_relax(
-            fused,
-            {},
-            target,
-            work_dir,
-            max_trials_global=1 << 30,
-            builder=builder,
-            runner=_Runner(ledger, builder, model, runs),
-            cost_model=model,
-            seed=seed + 1,
-        )
-    except Exception:
-        # TVM hands our exception back as an error of its own, so the ledger is asked instead
-        if not ledger.ended:
-            raise
-    finally:
-        for one in workers or ():
-            one.close()
+    with warm_workers(target) if warm else nullcontext(_stock_workers()) as (builds, runs):
+        expect_model(runs, list(ledger.subgraphs.values()))
+        builder = _Builder(ledger, builds)
+        try:
+            ms.relax_integration.tune_relax(
+                fused,
+                {},
+                target,
+                work_dir,
+                max_trials_global=1 << 30,
+                builder=builder,
+                runner=_Runner(ledger, builder, model, runs),
+                cost_model=model,
+                seed=seed + 1,
+            )
+        except Exception:
+            # TVM hands our exception back as an error of its own, so the ledger is asked instead
+            if not ledger.ended:
+                raise
+        on_gpu = device_type(target) == "cuda"
+        # the stock runner times on the first GPU, whatever there is
+        ledger.gpus = gpus_used(runs) if warm else int(ledger.trials > 0) if on_gpu else None

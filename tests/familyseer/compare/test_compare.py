@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from familyseer.compare import CompareOptions, compare
+from familyseer.compare._compare import environment
 from familyseer.errors import UserError
 
 
@@ -53,3 +57,56 @@ def test_a_folder_with_a_comparison_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds a comparison already"):
         compare(options)
     assert (tmp_path / "compare.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize(
+    ("tuners", "gpus", "shown"),
+    [
+        (("familyseer", "metaschedule"), None, "GPU-a"),
+        (("familyseer", "metaschedule"), 2, "GPU-a,3"),
+        (("familyseer", "metaschedule-warm", "random"), None, "GPU-a,3,5"),
+        (("familyseer", "random"), 1, "GPU-a"),
+    ],
+)
+def test_tuners_are_shown_as_many_gpus_as_the_one_that_can_use_fewest(
+    tuners: tuple[str, ...],
+    gpus: int | None,
+    shown: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,3,5")
+    options = CompareOptions(model="mlp", out=tmp_path, budget_s=1.0, tuners=tuners, gpus=gpus)
+    assert environment(options)["CUDA_VISIBLE_DEVICES"] == shown
+
+
+def test_our_runner_is_given_all_of_stocks_candidates_at_once(tmp_path: Path) -> None:
+    from familyseer.compare._ledger import Ledger
+    from familyseer.compare._stock import _Runner
+    from familyseer.tvm_env import load_tvm
+
+    ms = load_tvm().s_tir.meta_schedule
+    asked: list[int] = []
+
+    class Stock:
+        def run(self, runner_inputs: list[Any]) -> list[Any]:
+            asked.append(len(runner_inputs))
+            done = ms.runner.RunnerResult(None, "not timed")
+            return [
+                ms.runner.RunnerFuture(f_done=lambda: True, f_result=lambda: done)
+                for _ in runner_inputs
+            ]
+
+    class Ours(Stock):
+        def start(self) -> None:
+            raise AssertionError("its run starts them")
+
+    candidates = SimpleNamespace(mods={}, current="dense")
+    subgraph = SimpleNamespace(key="dense", name="dense", weight=1)
+    ledger = Ledger([subgraph], tmp_path / "history.csv", time.monotonic(), 60.0)  # type: ignore[list-item]
+    inputs = [ms.runner.RunnerInput(f"{i}.so", "cuda", []) for i in range(3)]
+    for runner, expected in ((Stock(), [1, 1, 1]), (Ours(), [3])):
+        asked.clear()
+        assert len(_Runner(ledger, candidates, candidates, runner).run(inputs)) == 3
+        assert asked == expected
+    assert ledger.trials == 6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from familyseer.errors import UserError
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 _EXAMPLES = (
     'expected llvm, cuda, JSON such as {"kind": "llvm", "mcpu": "skylake-avx512"}, '
-    "or a tag such as nvidia/nvidia-h100"
+    "a tag such as nvidia/nvidia-h100, or an architecture such as sm_90"
 )
 # Tags that this TVM lacks. An H200 is an H100's processor with more memory.
 _SAME_PROCESSOR = {"nvidia/nvidia-h200": "nvidia/nvidia-h100"}
@@ -35,8 +36,10 @@ def resolve_target(text: str | None) -> tvm.target.Target:
     ----------
     text
         None or ``llvm`` for this machine's CPU, ``cuda`` for this machine's first GPU, a target as
-        JSON, or a tag of TVM. LLVM targets get ``num-cores`` (this machine's where none is given),
-        GPU targets a host, CUDA targets the limits of a block.
+        JSON, a tag of TVM, or the architecture of an NVIDIA GPU. LLVM targets get ``num-cores``
+        (this machine's where none is given), GPU targets a host, CUDA targets the limits of a
+        block. The size of the L2 cache, which an architecture does not tell, is in a tag or read
+        from the device.
 
     Raises
     ------
@@ -49,7 +52,7 @@ def resolve_target(text: str | None) -> tvm.target.Target:
         return this_cpu()
     if wanted == "cuda":
         return _this_gpu()
-    config = _config(wanted)
+    config = _config(wanted) or _of_architecture(wanted)
     target = _make(wanted, config if config is not None else _SAME_PROCESSOR.get(wanted, wanted))
     _check_cpu(wanted, target)
     return _complete(wanted, target)
@@ -99,6 +102,11 @@ def _config(wanted: str) -> dict[str, Any] | None:
     return config
 
 
+def _of_architecture(wanted: str) -> dict[str, Any] | None:
+    """The CUDA target that an architecture such as ``sm_90`` names; None for any other text."""
+    return {"kind": "cuda", "arch": wanted} if re.fullmatch(r"sm_\d+[a-z]?", wanted) else None
+
+
 def _make(wanted: str, config: str | dict[str, Any]) -> tvm.target.Target:
     target_module = importlib.import_module("tvm.target")
     try:
@@ -116,12 +124,18 @@ def _reason(error: Exception) -> str:
 
 def _this_gpu() -> tvm.target.Target:
     tvm = load_tvm()
-    if not tvm.cuda(0).exist:
+    gpu = tvm.cuda(0)
+    if not gpu.exist:
         raise UserError(
             "target cuda: TVM sees no CUDA GPU here (familyseer doctor says what is missing); "
             "expected a tag such as nvidia/nvidia-h100 to name a GPU of another machine"
         )
-    return _complete("cuda", tvm.target.Target.from_device("cuda"))
+    target = tvm.target.Target.from_device("cuda")
+    if gpu.l2_cache_size_bytes:
+        # which TVM's own detection leaves out
+        known = {"l2_cache_size_bytes": int(gpu.l2_cache_size_bytes)}
+        target = _make("cuda", {**target.export(), **known})
+    return _complete("cuda", target)
 
 
 def _check_cpu(wanted: str, target: tvm.target.Target) -> None:
@@ -142,9 +156,17 @@ def _complete(wanted: str, target: tvm.target.Target) -> tvm.target.Target:
     if kind == "llvm" and not target.attrs.get("num-cores"):
         missing["num-cores"] = available_cores()
     if kind == "cuda":
-        missing = {key: value for key, value in _CUDA_LIMITS.items() if key not in target.attrs}
+        limits = _CUDA_LIMITS | _registers(str(target.attrs["arch"]))
+        missing = {key: value for key, value in limits.items() if key not in target.attrs}
     if missing:
         target = _make(wanted, {**target.export(), **missing})
     if "gpu" in target.keys and target.host is None:
         target = target.with_host(this_cpu())
     return target
+
+
+def _registers(arch: str) -> dict[str, Any]:
+    from familyseer.measure._cuda_limits import architecture
+
+    known = architecture(arch)
+    return {} if known is None else {"registers_per_block": known.block_registers}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from familyseer.errors import UserError
@@ -39,6 +41,16 @@ def test_a_cuda_target_gets_a_host_and_the_limits_of_a_block() -> None:
     assert target.attrs["thread_warp_size"] == 32
 
 
+@pytest.mark.parametrize("arch", ["sm_75", "sm_90", "sm_90a", "sm_100f"])
+def test_an_architecture_names_a_gpu(arch: str) -> None:
+    target = resolve_target(arch)
+    assert (target.kind.name, target.attrs["arch"]) == ("cuda", arch)
+    assert target.attrs["registers_per_block"] == 65536
+    assert target.host.kind.name == "llvm"
+    # and is the same target as JSON
+    assert str(target) == str(resolve_target(f'{{"kind": "cuda", "arch": "{arch}"}}'))
+
+
 def test_a_host_given_by_hand_is_kept() -> None:
     target = resolve_target(
         '{"kind": "cuda", "arch": "sm_80", "host": {"kind": "llvm", "mcpu": "znver3"}}'
@@ -60,6 +72,7 @@ def test_a_tag_names_a_gpu_of_another_machine(text: str) -> None:
     [
         ("bogus", "bogus"),
         ("", "target"),
+        ("sm90", "an architecture such as sm_90"),
         ("llvm -mcpu=skylake", "llvm -mcpu=skylake"),
         ('{"kind": "llvm",', "not JSON"),
         ("[1]", "a JSON object with a kind or a tag"),
@@ -90,6 +103,28 @@ def test_cuda_without_a_gpu_says_where_to_look(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(tvm, "cuda", lambda index: NoGpu())
     with pytest.raises(UserError, match="familyseer doctor"):
         resolve_target("cuda")
+
+
+def test_this_machines_gpu_tells_its_own_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    import tvm
+
+    told = {
+        "exist": True,
+        "max_shared_memory_per_block": 49152,
+        "max_threads_per_block": 1024,
+        "warp_size": 32,
+        "compute_version": "8.9",
+        "l2_cache_size_bytes": 72 << 20,
+        "dlpack_device_type": lambda: 2,
+    }
+    gpu = SimpleNamespace(**told)
+    monkeypatch.setattr(tvm, "cuda", lambda index: gpu)
+    monkeypatch.setattr("tvm.target.detect_target.device", lambda name: gpu)
+    target = resolve_target("cuda")
+    assert target.attrs["arch"] == "sm_89"
+    assert target.attrs["l2_cache_size_bytes"] == 72 << 20
+    assert target.attrs["registers_per_block"] == 65536
+    assert target.attrs["max_threads_per_block"] == 1024
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from markdown.extensions.toc import slugify
 
-ROOT = Path(__file__).parents[2]
+from tests.docs.pages import ROOT
+
 PAGE = ROOT / "docs" / "troubleshooting.md"
 _ENTRY = re.compile(
     r"^### (?P<title>[^\n]+)\n\n```text\n(?P<messages>(?:[^`\n][^\n]*\n)+)```\n\n\S", re.MULTILINE

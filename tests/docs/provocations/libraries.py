@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from costmodels import FamilyCostModel
+from familyseer.errors import RunError
 from familyseer.export._kernels import _cpu
 from familyseer.export._kernels._folder import refuse_foreign, replacing
 from familyseer.export.kernels import _with_arguments, export_kernels
@@ -22,6 +23,7 @@ from familyseer.kernels import load, measure_multiprocessors
 from familyseer.kernels._binaries import choose_binary
 from familyseer.target import resolve_target, this_cpu
 from familyseer.tvm_env import load_tvm
+from spamm.cuda._space import default
 from tests.docs.provocations import Place, command, provokes, refused
 from tests.familyseer.kernels.finished_run import (
     HOPPER,
@@ -84,6 +86,41 @@ def _export(place: Place) -> Iterator[str]:
 
     bound = finished_run(place.folder / "gpu", this_cpu(), [(doubled(), [(for_a_gpu, 1e-6)])])
     yield command("export", bound, "--kernels", kernels)
+
+
+@provokes("a-products-kernel-cannot-be-exported")
+def _product(place: Place) -> Iterator[str]:
+    from familyseer.export._kernels._spamm import read_product
+
+    out = place.folder / "out"
+    out.mkdir()
+    block = [64, 64, 64]
+    found = {
+        "model": "spamm",
+        "shape": block,
+        "dtype": "float32",
+        "tuned_us": 1.0,
+        "config": {"block": block},
+        "wanted_valid_ratio": 0.1,
+    }
+
+    def product(**changes: Any) -> Any:
+        (out / "summary.json").write_text(json.dumps({**found, **changes}))
+        return read_product(out)
+
+    yield refused(product, config=None)
+    yield refused(product, shape=[1])
+    yield refused(product().for_cpu)
+    yield refused(product().for_cuda, "sm_90")
+    pytest.importorskip("cuda.bindings.nvrtc")
+    place.change.setattr("spamm.cuda._compile.compile_cubin", _no_compiler)
+    config = default("float16", "sm_90", (32, 32, 32)).to_dict()
+    made = product(dtype="float16", config=config)
+    yield refused(made.for_cuda, "sm_90", error=RunError)
+
+
+def _no_compiler(_source: str, _arch: str) -> bytes:
+    raise RuntimeError("nvrtc cannot be loaded: libnvrtc.so.13 was not found")
 
 
 @provokes("the-folder-for-kernels")

@@ -16,9 +16,9 @@ from familyseer.check.reproduce import main as reproduce
 from familyseer.check.reproduce import reproduce as again
 from familyseer.cli._npz import match_inputs, read_npz, write_npz
 from familyseer.cli.run import _inputs
+from familyseer.diff._bench import time_both
 from familyseer.errors import RunError
 from familyseer.export._manifest import check_manifest, write_manifest
-from familyseer.export.use import run_library
 from familyseer.laboratory.tables import FORMAT, SUFFIX, load_table, load_tables
 from familyseer.models import InputSpec
 from familyseer.options import CompareOptions
@@ -101,14 +101,6 @@ def _npz(place: Place) -> Iterator[str]:
         yield refused(match_inputs, path, read_npz(path), SPECS)
 
 
-@provokes("inputs-from-python-do-not-fit")
-def _arrays(place: Place) -> Iterator[str]:
-    out, good = finished(place.folder), np.ones((2, 3), "float32")
-    yield refused(run_library, out, {"y": good})
-    yield refused(run_library, out, {"x": good})
-    yield refused(run_library, out, {"x": good.astype("float64")})
-
-
 @provokes("a-report-cannot-be-made")
 def _report(place: Place) -> Iterator[str]:
     yield command("report", place.folder / "missing")
@@ -133,6 +125,16 @@ def _compare(place: Place) -> Iterator[str]:
     place.change.setattr(sys, "executable", "/bin/false")
     options = CompareOptions(model="mlp", out=place.folder, budget_s=5.0, tuners=("random",))
     yield refused(run_tuner, options, "random", 0, error=RunError)
+
+
+@provokes("comparing-two-runs")
+def _diff(place: Place) -> Iterator[str]:
+    first, second, gpu = (place.folder / name for name in ("first", "second", "gpu"))
+    finished(first)
+    finished(second, inputs=INPUTS[:1])
+    finished(gpu, device="cuda")
+    yield refused(time_both, first / "out", second / "out")
+    yield refused(time_both, first / "out", gpu / "out")
 
 
 @provokes("a-run-cannot-be-replayed")

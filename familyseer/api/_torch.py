@@ -147,14 +147,13 @@ class Call:
             return None
 
     def tensors(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
-        """The arguments' tensors in the order of the model's inputs.
+        """The arguments in the order of the model's inputs.
 
         Raises
         ------
         UserError
             The arguments are nested otherwise than those that the model was exported with.
         """
-        torch = importlib.import_module("torch")
         names = [name for name in self._named if name in kwargs]
         names += [name for name in kwargs if name not in names]
         leaves, nesting = self._trees.tree_flatten((args, {name: kwargs[name] for name in names}))
@@ -165,7 +164,7 @@ class Call:
                 f"{' and ' + ', '.join(names) if names else ''}: expected {self._positional}"
                 f"{named}, nested as in example_inputs"
             )
-        return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        return list(leaves)
 
     def results(self, tensors: list[Any]) -> Any:
         """The outputs, nested as the module nests them."""

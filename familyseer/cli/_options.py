@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from familyseer.cli import _completion
 from familyseer.duration import parse_duration
 from familyseer.errors import UserError
 
@@ -16,8 +17,19 @@ FAMILY_METHODS = ("op", "sequence", "graph", "none")
 
 _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-model_argument: _Decorator = click.argument("model", metavar="MODEL")
-out_argument: _Decorator = click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
+_FOLDER = click.Path(path_type=Path)
+
+model_argument: _Decorator = click.argument(
+    "model", metavar="MODEL", shell_complete=_completion.models
+)
+
+
+def out_argument_named(name: str, metavar: str = "OUT") -> _Decorator:
+    """The folder of a run."""
+    return click.argument(name, metavar=metavar, type=_FOLDER, shell_complete=_completion.folders)
+
+
+out_argument: _Decorator = out_argument_named("out")
 json_option: _Decorator = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on standard output."
 )
@@ -27,6 +39,7 @@ seed_option: _Decorator = click.option(
 target_option: _Decorator = click.option(
     "--target",
     metavar="TARGET",
+    shell_complete=_completion.targets,
     help="llvm, cuda, a target as JSON, or a tag of TVM.  [default: this machine's CPU]",
 )
 families_option: _Decorator = click.option(
@@ -72,8 +85,15 @@ quiet_option: _Decorator = click.option(
 
 def out_option(text: str, *, required: bool = True) -> _Decorator:
     """``-o OUT`` of a run, explained by a text."""
-    path = click.Path(path_type=Path)
-    return click.option("-o", "--out", required=required, metavar="OUT", type=path, help=text)
+    return click.option(
+        "-o",
+        "--out",
+        required=required,
+        metavar="OUT",
+        type=_FOLDER,
+        shell_complete=_completion.folders,
+        help=text,
+    )
 
 
 def trials_option(what: str, budget: str) -> _Decorator:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from familyseer.cli import _completion
 from familyseer.cli import _options as options
 from familyseer.errors import UserError
 from familyseer.tuners import OURS, RANDOM, STOCK, TUNERS, check_tuner
@@ -35,6 +36,7 @@ def _parse_tuners(_ctx: click.Context, _parameter: click.Parameter, text: str) -
     show_default=True,
     metavar="A,B",
     callback=_parse_tuners,
+    shell_complete=_completion.tuners,
     help="Which tuners, in which order.",
 )
 @click.option(
@@ -61,6 +63,7 @@ def _parse_tuners(_ctx: click.Context, _parameter: click.Parameter, text: str) -
     "--out",
     metavar="OUT",
     type=click.Path(path_type=Path),
+    shell_complete=_completion.folders,
     help="Folder for what the runs leave.  [default: out/compare-MODEL]",
 )
 @options.json_option

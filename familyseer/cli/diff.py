@@ -10,7 +10,6 @@ import click
 
 from familyseer.cli import _options as options
 
-_FOLDER = click.Path(path_type=Path)
 _ROWS = 12
 _FAILURES = 5
 # of two times that are the same
@@ -18,8 +17,8 @@ _NOISE = 0.03
 
 
 @click.command("diff")
-@click.argument("first", metavar="OUT1", type=_FOLDER)
-@click.argument("second", metavar="OUT2", type=_FOLDER)
+@options.out_argument_named("first", "OUT1")
+@options.out_argument_named("second", "OUT2")
 @click.option(
     "--bench",
     is_flag=True,

@@ -19,6 +19,8 @@ _COMMANDS = (
     "diff",
     "spamm",
     "doctor",
+    "schema",
+    "completion",
 )
 
 

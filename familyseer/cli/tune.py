@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from familyseer.cli import _completion
 from familyseer.cli import _options as options
 from familyseer.cli._clock import STARTED_AT
 from familyseer.options import MAX_REL_ERROR
@@ -31,6 +32,7 @@ _DEFAULT_BUDGET_S = 600.0
     multiple=True,
     metavar="DIR",
     type=click.Path(path_type=Path),
+    shell_complete=_completion.folders,
     help="Start from what an earlier run, of this or another model, left in DIR; may be repeated.",
 )
 @click.option(

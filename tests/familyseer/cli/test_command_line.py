@@ -28,7 +28,7 @@ COMMANDS = [
     "report",
     "diff",
 ]
-COMMANDS += [*GROUPS, "doctor"]
+COMMANDS += [*GROUPS, "doctor", "schema", "completion"]
 
 
 def familyseer(*args: str, **kwargs: object) -> subprocess.CompletedProcess[str]:

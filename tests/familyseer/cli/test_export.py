@@ -14,6 +14,7 @@ from familyseer.cli.main import main
 from familyseer.kernels import load
 from familyseer.subgraphs import subgraph_key
 from familyseer.tvm_env import load_tvm
+from tests.familyseer.cli.schemas import conforms
 from tests.familyseer.kernels.finished_run import doubled, finished_run, parallel
 
 
@@ -50,6 +51,7 @@ def test_export_writes_a_library_and_lists_it(out: Path, tmp_path: Path) -> None
 
 def test_export_describes_the_library_as_json(out: Path, tmp_path: Path) -> None:
     described = json.loads(export(out, tmp_path / "kernels", "--json").stdout)
+    conforms(described, "export")
     assert described["folder"] == str(tmp_path / "kernels")
     kernel = described["kernels"][0]
     assert (kernel["subgraph"], kernel["tuned_us"], kernel["checked"]) == ("double", 1.0, False)

@@ -15,6 +15,7 @@ import pytest
 from familyseer.compare import CompareOptions, compare
 from familyseer.compare._compare import environment
 from familyseer.errors import UserError
+from tests.familyseer.cli.schemas import conforms
 
 
 def test_tuners_get_the_same_time_and_are_measured_alike(tmp_path: Path) -> None:
@@ -24,6 +25,7 @@ def test_tuners_get_the_same_time_and_are_measured_alike(tmp_path: Path) -> None
     ran = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert ran.returncode == 0, ran.stderr
     result = json.loads(ran.stdout)
+    conforms(result, "compare")
     assert [run["tuner"] for run in result["runs"]] == ["familyseer", "random"]
     for run in result["runs"]:
         assert run["first_pass_finished"]

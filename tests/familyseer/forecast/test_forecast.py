@@ -19,6 +19,7 @@ from familyseer.forecast._pace import Pace, pace_of_probe, pace_of_run, read_ear
 from familyseer.forecast._probe import Probe, probe
 from familyseer.options import TuneOptions
 from familyseer.report._roofline import Roof
+from tests.familyseer.cli.schemas import conforms
 from tests.familyseer.report.made_run import make_run, summary, write
 
 TARGET = summary()["target"]
@@ -154,7 +155,9 @@ def test_a_dry_run_tells_of_the_run_and_leaves_nothing(
     # time is counted from the import of the command line, and other tests came before
     monkeypatch.setattr("familyseer.cli._dry_run.STARTED_AT", time.monotonic())
     # too short for a probe
-    result = CliRunner().invoke(main, ["tune", "mlp", "--dry-run", "--budget", "2s"])
+    args = ["tune", "mlp", "--dry-run", "--budget", "2s"]
+    conforms(json.loads(CliRunner().invoke(main, [*args, "--json"]).stdout), "tune-dry-run")
+    result = CliRunner().invoke(main, args)
     assert result.exit_code == 0, result.stderr
     lines = result.stdout.splitlines()
     assert lines[0].startswith("mlp on llvm ")
@@ -173,6 +176,7 @@ def test_a_dry_run_for_another_machines_gpu_says_that_nothing_can_be_measured(
     result = CliRunner().invoke(main, args)
     assert result.exit_code == 0, result.stderr
     told = json.loads(result.stdout)
+    conforms(told, "tune-dry-run")
     assert told["target"] == "cuda sm_90a"
     assert "this machine has no cuda device" in told["pace"]["why"]
     assert told["roofline_us"] is told["likely_us"] is None

@@ -13,6 +13,7 @@ import pytest
 from familyseer.errors import UserError
 from familyseer.options import TuneOptions
 from familyseer.run import replay, tune
+from tests.familyseer.cli.schemas import conforms
 
 RECORDS = Path("tuning") / "database_tuning_record.json"
 
@@ -74,6 +75,7 @@ def test_the_command_says_so_and_exits_with_1_where_they_differ(out: Path, tmp_p
     same = command(out)
     assert same.returncode == 0, same.stderr
     assert json.loads(same.stdout)["same"] is True
+    conforms(json.loads(same.stdout), "replay")
     other = tmp_path / "out"
     shutil.copytree(out, other)
     lines = (other / RECORDS).read_text().splitlines()

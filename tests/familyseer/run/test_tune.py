@@ -23,6 +23,7 @@ from familyseer.options import TuneOptions
 from familyseer.run import HISTORY_COLUMNS, tune
 from familyseer.subgraphs import fuse
 from familyseer.tvm_env import load_tvm
+from tests.familyseer.cli.schemas import conforms
 
 BUDGET_S = 40.0
 # what a run may be late by: a tenth of its budget or ten seconds
@@ -61,6 +62,7 @@ def test_the_run_keeps_its_budget(tuned: tuple[Path, dict[str, Any], float]) -> 
 def test_the_summary_says_what_was_measured(tuned: tuple[Path, dict[str, Any], float]) -> None:
     out, summary, _ = tuned
     assert json.loads((out / "summary.json").read_text()) == summary
+    conforms(summary, "tune")
     assert summary["covered"] == summary["subgraphs"] == 3
     assert summary["trials"] > 3
     assert summary["untuned_us"] > 0

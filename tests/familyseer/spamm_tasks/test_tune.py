@@ -24,6 +24,7 @@ from familyseer.records import RecordBook
 from familyseer.spamm_tasks import Problem, SpammOptions, _jobs, tune_spamm
 from familyseer.spamm_tasks._task import SpammTask
 from spamm import _tuned, cpu
+from tests.familyseer.cli.schemas import conforms
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -55,6 +56,7 @@ def run(*args: str) -> Result:
 def test_a_run_leaves_what_the_run_of_a_model_does(finished: Any) -> None:
     options, summary = finished
     assert json.loads((options.out / "summary.json").read_text()) == summary
+    conforms(summary, "spamm-tune")
     assert (summary["trials"], summary["stopped_by"]) == (4, "trials")
     assert summary["build_errors"] + summary["run_errors"] == 0
     assert summary["speedup"] >= 1

@@ -13,9 +13,7 @@ import hashlib
 import io
 import json
 import math
-import os
 import re
-import tempfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,6 +30,7 @@ from costmodels._shared import Shared
 from costmodels.features import FEATURE_LENGTH
 from costmodels.learner import Learner
 from costmodels.metrics import DecayingAccuracy
+from familyseer.atomic import replacing
 from familyseer.safe_arrays import read_arrays
 from familyseer.safe_json import load_json, read_limited
 
@@ -141,16 +140,8 @@ def _booster_numbers(booster: Booster | None) -> dict[str, Any]:
 
 
 def _write(path: Path, content: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as draft:
+        draft.write_bytes(content)
 
 
 def _samples_bytes(samples: Samples) -> bytes:

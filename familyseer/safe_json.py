@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import stat
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from familyseer.atomic import replacing
 from familyseer.errors import UserError
 
 SIZE_LIMIT = 64 << 20
@@ -181,14 +180,5 @@ def save_json(path: Path, value: Any) -> None:
         A number is not finite.
     """
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(draft, 0o644)
-        os.replace(draft, path)
-    except BaseException:
-        os.unlink(draft)
-        raise
+    with replacing(path) as draft:
+        draft.write_text(text, encoding="utf-8")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from familyseer.atomic import replacing
 from familyseer.records._files import FAILED_S
 from familyseer.subgraphs import Subgraph
 from familyseer.tvm_env import load_tvm
@@ -66,12 +65,5 @@ def build_library(mod: Any, target: Any, path: Path) -> None:
     tvm = load_tvm(intrinsics=True)
     executable = tvm.compile(schedule_the_rest(mod, target), target)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, made = tempfile.mkstemp(suffix=".so", dir=path.parent, prefix=".building-")
-    os.close(handle)
-    try:
-        executable.export_library(made)
-        os.chmod(made, 0o755)
-        os.replace(made, path)
-    except BaseException:
-        os.unlink(made)
-        raise
+    with replacing(path, mode=0o755) as draft:
+        executable.export_library(str(draft))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
+from familyseer.atomic import replacing
 from familyseer.report._page import render
 from familyseer.report._read import RunData, read_run
 
@@ -38,13 +37,6 @@ def write_report(out: Path, path: Path | None = None) -> RunData:
     """
     data = read_run(out)
     target = path or out / FILE
-    handle, draft = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(render(data))
-        os.chmod(draft, 0o644)
-        os.replace(draft, target)
-    except BaseException:
-        os.unlink(draft)
-        raise
+    with replacing(target) as draft:
+        draft.write_text(render(data), encoding="utf-8")
     return data

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from familyseer.atomic import DRAFTS
 from familyseer.errors import UserError
 from familyseer.run._history import History
 from familyseer.safe_json import load_json, save_json
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 _STATE = Path("tuning") / "run.json"
 # what a killed run may leave: files that were to be renamed when they were whole
-_HALF_MADE = (".building-*.so", ".candidate-*.so", ".*.json-*", ".costmodels-new")
+_HALF_MADE = (DRAFTS, ".candidate-*.so", ".costmodels-new")
 # file systems that know no locks
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EBADF, errno.EINVAL)
 

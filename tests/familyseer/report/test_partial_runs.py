@@ -139,4 +139,4 @@ def test_a_run_does_not_fail_for_want_of_a_report(
     (out / "report.html").mkdir()
     report_run(out, "cuda", 0.0)
     assert "no report is written" in caplog.text
-    assert not list(out.glob(".report*"))
+    assert not list(out.glob(".draft-*"))

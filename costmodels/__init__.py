@@ -6,17 +6,13 @@ that importing this package loads neither TVM nor XGBoost.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from familyseer._lazy import lazily
 
 if TYPE_CHECKING:
     from costmodels.family_model import FamilyCostModel
 
 __all__ = ["FamilyCostModel"]
 
-
-def __getattr__(name: str) -> Any:
-    if name == "FamilyCostModel":
-        from costmodels.family_model import FamilyCostModel
-
-        return FamilyCostModel
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazily(__name__, {"FamilyCostModel": ".family_model"})

@@ -11,7 +11,6 @@ timed end to end in turns. What it writes: ``benchmarks/results/ablation.json`` 
 from __future__ import annotations
 
 import json
-import math
 import statistics
 import tempfile
 from pathlib import Path
@@ -69,8 +68,7 @@ def live_table(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
                 for tuner in (variant, OURS)
             }
             ratios[network] = times[variant] / times[OURS]
-        mean = math.exp(statistics.fmean(math.log(r) for r in ratios.values()))
-        table[variant] = {**ratios, "mean": mean}
+        table[variant] = {**ratios, "mean": statistics.geometric_mean(ratios.values())}
     return table
 
 

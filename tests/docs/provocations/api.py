@@ -35,6 +35,17 @@ def _arguments(_place: Place) -> Iterator[str]:
         yield refused(familyseer.StopAt, **limits)
 
 
+@provokes("arguments-of-familyseertune_relax")
+def _tvm_hook(place: Place) -> Iterator[str]:
+    wrong: tuple[dict[str, Any], ...] = (
+        {},
+        {"budget_s": 1.0, "warm_start": [place.folder], "cost_model": "random"},
+    )
+    for given in wrong:
+        work = str(place.folder)
+        yield refused(familyseer.tune_relax, None, {}, "llvm", work, error=ValueError, **given)
+
+
 @provokes("a-pytorch-module-cannot-be-exported")
 def _modules(_place: Place) -> Iterator[str]:
     torch = pytest.importorskip("torch")

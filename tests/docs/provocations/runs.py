@@ -57,18 +57,7 @@ def _times(place: Place) -> Iterator[str]:
 
 @provokes("neither-a-budget-nor-a-number-of-trials")
 def _no_end(place: Place) -> Iterator[str]:
-    import familyseer
-
     yield refused(_driver.tune, TuneOptions(model="mlp", out=place.folder))
-    target = load_tvm().target.Target("llvm")
-    yield refused(
-        familyseer.tune_relax,
-        load_tvm().IRModule({}),
-        {},
-        target,
-        str(place.folder),
-        error=ValueError,
-    )
 
 
 @provokes("families")

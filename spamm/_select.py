@@ -20,6 +20,8 @@ from spamm._products import SkippedErrors, parts
 _RATIO_TOLERANCE = 0.01
 # So many products are sorted at once, and as many are enough for a first guess
 _FEW = 1 << 16
+# As many values alone, which need not be sorted
+_FEW_VALUES = 1 << 20
 # Most that are gathered: 12 bytes each, well below 64 MiB
 _MOST = 1 << 22
 _GUESS_STEP = 1.01
@@ -35,7 +37,10 @@ class Crossing(NamedTuple):
 
 
 class _Criterion(Protocol):
+    """What tau is held to; `adds_errors` says that it asks for sums of errors, not counts alone."""
+
     adds_errors: bool
+    few: int
 
     def fits(self, skipped: int, sums: npt.NDArray[np.float64]) -> bool: ...
 
@@ -44,19 +49,21 @@ class _Criterion(Protocol):
 
 class _SkipAtMost:
     adds_errors = False
+    few = _FEW_VALUES
 
     def __init__(self, most: float) -> None:
-        self._most = most
+        self.most = most
 
     def fits(self, skipped: int, sums: npt.NDArray[np.float64]) -> bool:
-        return skipped <= self._most
+        return skipped <= self.most
 
     def for_rows(self, norms_a: Norms, share: float) -> _SkipAtMost:
-        return _SkipAtMost(self._most * share)
+        return _SkipAtMost(self.most * share)
 
 
 class _ErrorAtMost:
     adds_errors = True
+    few = _FEW
 
     def __init__(self, norms_a: Norms, norms_b: Norms, bound: float) -> None:
         self._norms_b, self._bound = norms_b, bound
@@ -175,9 +182,10 @@ def _largest_tau(norms_a: Norms, norms_b: Norms, criterion: _Criterion) -> Cross
     if above is not None:
         return Crossing(high, above, above)
     search.high = high
-    guess = _guess(norms_a, norms_b, criterion)
-    if guess is not None:
-        search.around(guess)
+    if search.active > search.few:
+        guess = _guess(norms_a, norms_b, criterion)
+        if guess is not None:
+            search.around(guess)
     while search.active > search.few and (middle := search.middle()) is not None:
         search.skipped_if_fits(middle)
     return search.finish()
@@ -200,7 +208,7 @@ class _Search:
         self.low, self.high = 0.0, 0.0
         self._below_low = 0
         self._below_high = total = norms_a.size * norms_b.shape[1]
-        self.few = min(_MOST, max(_FEW, total // 32))
+        self.few = min(_MOST, max(criterion.few, total // 32))
 
     @property
     def active(self) -> int:
@@ -236,6 +244,8 @@ class _Search:
     def finish(self) -> Crossing:
         if self.middle() is None:
             return Crossing(self.low, self._below_low, self._below_high)
+        if isinstance(self._criterion, _SkipAtMost):
+            return self._finish_by_rank(math.floor(self._criterion.most) - self._below_low)
         values, weights, cells, sums = self._gather()
         order = np.argsort(values)
         values, weights, cells = values[order], weights[order], cells[order]
@@ -245,16 +255,28 @@ class _Search:
         while over - fit > 1:
             trial = (fit + over) // 2
             more = int(steps[trial])
-            added = sums
-            if self._criterion.adds_errors:
-                extra = np.bincount(cells[:more], weights[:more], minlength=sums.size)
-                added = sums + extra.reshape(sums.shape)
+            extra = np.bincount(cells[:more], weights[:more], minlength=sums.size)
+            added: npt.NDArray[Any] = sums + extra.reshape(sums.shape)
             if self._criterion.fits(self._below_low + more, added):
                 fit = trial
             else:
                 over = trial
         at, after = int(steps[fit]), int(steps[fit + 1])
         return Crossing(float(values[at]), self._below_low + at, self._below_low + after)
+
+    def _finish_by_rank(self, rank: int) -> Crossing:
+        """The crossing where so many of the bracket's products may be skipped, but not all."""
+        found = []
+        for part in parts(self._a, self._b):
+            inside = ~(part.values < self.low) & (part.values < self.high)
+            found.append(part.values[inside])
+        values = np.concatenate(found)
+        values.partition(rank)
+        tau = values[rank]
+        # those of the same value are skipped together
+        at = int(np.count_nonzero(values[:rank] < tau))
+        after = rank + int(np.count_nonzero(values[rank:] <= tau))
+        return Crossing(float(tau), self._below_low + at, self._below_low + after)
 
     def _skip(self, tau: float) -> tuple[int, npt.NDArray[np.float64]]:
         errors = SkippedErrors(self._a, self._b)
@@ -277,8 +299,7 @@ class _Search:
             values.append(part.values.ravel()[inside])
             weights.append(errors.rounded_up(part).ravel()[inside])
             cells.append(inside // kb + (part.rows.start * nb + part.columns.start))
-            if self._criterion.adds_errors:
-                errors.add(part, keep)
+            errors.add(part, keep)
         found = (np.concatenate(each) for each in (values, weights, cells))
         return (*found, errors.sums)
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from spamm._norms import block_norms, grid_of
 from spamm._plan import Plan
 from spamm.cpu import _threads
+from spamm.cpu._block_norms import KEPT
 from spamm.cpu._build import compiled_kernel, compiled_norms, cpu_kernel
 from spamm.cpu._choice import block_for, config_of_plan
 from spamm.cpu._config import (
@@ -43,6 +44,9 @@ _WORTH_THREADS = 1 << 19
 _MOST_TERMS = 1 << 12
 # Where the kernel stores a tile it spends about as much as on so many k-blocks
 _STORE = 0.25
+# Squares of float64 stay clear of under- and overflow where the largest magnitude of a block lies
+# between these
+_SAFE_PEAKS = (2.0**-400, 2.0**400)
 _ALIGNMENT = 64
 
 
@@ -79,18 +83,32 @@ def norms(array: Array, rows: int, cols: int) -> npt.NDArray[np.float64]:
         return np.ascontiguousarray(norms(array.T, cols, rows).T)
     m, n = array.shape
     result = np.empty((grid_of(m, rows), grid_of(n, cols)))
+    peaks = np.empty_like(result) if array.dtype == np.float64 else None
     function = compiled_norms(array.dtype.name)
-    arguments = (_pointer(array), _pointer(result))
+    given = [_pointer(array), _pointer(result)]
+    more = [] if peaks is None else [_pointer(peaks)]
 
     def some(first: int, last: int) -> None:
-        function(*arguments, first, last, stride, m, n, rows, cols)
+        kept = _aligned(KEPT, result.dtype)
+        function(*given, _pointer(kept), *more, first, last, stride, m, n, rows, cols)
 
     _threads.run(some, _even(result.shape[0], array.size))
+    if peaks is not None:
+        _repair(result, peaks, array, rows, cols)
     result[~np.isfinite(result)] = np.inf
     # relative accuracy ends where numbers are denormal: there a norm is rounded up
     limits = np.finfo(np.float64)
     result[(result > 0) & (result < limits.tiny)] += 2 * limits.smallest_subnormal
     return result
+
+
+def _repair(norms: Array, peaks: Array, array: Array, rows: int, cols: int) -> None:
+    """Norms of float64 blocks whose squares may have under- or overflowed, from scaled values."""
+    low, high = _SAFE_PEAKS
+    doubtful = (peaks != 0) & ~((peaks >= low) & (peaks <= high))
+    for i, j in np.argwhere(doubtful):
+        block = array[i * rows : (i + 1) * rows, j * cols : (j + 1) * cols]
+        norms[i, j] = block_norms(block, rows, cols)[0, 0]
 
 
 def multiply(a: Array, b: Array, plan: Plan, out: Array, config: CpuConfig | None = None) -> None:

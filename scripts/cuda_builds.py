@@ -1,7 +1,8 @@
 """How many candidates of the CUDA design spaces compile, without a GPU.
 
 Random candidates of every subgraph are built as the tuner builds them: lowered, generated as CUDA,
-compiled by nvrtc, refused where they spill, work from local memory or cannot be launched.
+compiled by nvrtc, refused where they spill, work from local memory or cannot be launched. Those for
+tensor cores are looked into: whether their machine code uses them.
 
     python scripts/cuda_builds.py resnet18 bert_small --precision float16
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import collections
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,10 @@ from familyseer.search._sketch import sketches_of
 from familyseer.subgraphs import Subgraph, extract_subgraphs, fuse
 from familyseer.target import resolve_target
 from familyseer.tvm_env import load_tvm
+from spamm.cuda._compile import sass
 
 _TENSOR_CORES = "wmma"
+BUILT = "built"
 
 
 def candidates(subgraph: Subgraph, target: Any, count: int, seed: int) -> list[tuple[bool, Any]]:
@@ -45,7 +49,7 @@ def candidates(subgraph: Subgraph, target: Any, count: int, seed: int) -> list[t
 def outcome(result: Any) -> str:
     """``built``, or why not, without what differs from candidate to candidate."""
     if result.error_msg is None:
-        return "built"
+        return BUILT
     text = one_line(str(result.error_msg))
     if " spills: " in text:
         return "refused: spills"
@@ -63,12 +67,22 @@ def count_builds(
     loaded = load_model(model, precision=precision)
     subgraphs = extract_subgraphs(fuse(loaded.mod, target), target)
     ends = {True: collections.Counter[str](), False: collections.Counter[str]()}
+    uncovered = []
+    using = 0
     for subgraph in subgraphs:
         drawn = candidates(subgraph, target, count, seed)
         started = [(t, builder.start(sch.mod, target)) for t, sch in drawn]
+        found = []
         for tensorised, future in started:
             result, _ = builder.finish(future)
-            ends[tensorised][outcome(result)] += 1
+            found.append(outcome(result))
+            ends[tensorised][found[-1]] += 1
+            if result.error_msg is None:
+                library = Path(str(result.artifact_path))
+                using += tensorised and uses_tensor_cores(library)
+                shutil.rmtree(library.parent)
+        if BUILT not in found:
+            uncovered.append(subgraph.name)
         click.echo(f"{model} {precision} {subgraph.name[:50]}: {len(drawn)}", err=True)
     return {
         "model": model,
@@ -76,20 +90,29 @@ def count_builds(
         "target": str(target),
         "subgraphs": len(subgraphs),
         "tensor_cores": dict(ends[True]),
+        "tensor_cores_in_machine_code": using,
         "cuda_cores": dict(ends[False]),
+        "subgraphs_without_a_good_candidate": uncovered,
     }
+
+
+def uses_tensor_cores(library: Path) -> bool:
+    """Whether the machine code in a candidate's library has instructions for tensor cores."""
+    content = library.read_bytes()
+    # the library is an ELF file itself, its cubin the other one
+    return "MMA" in sass(content[content.rindex(b"\x7fELF") :])
 
 
 def compiled_share(ends: dict[str, int]) -> float | None:
     """Of all candidates those that compiled, the ones refused afterwards among them."""
     total = sum(ends.values())
-    good = sum(n for end, n in ends.items() if end == "built" or end.startswith("refused"))
+    good = sum(n for end, n in ends.items() if end == BUILT or end.startswith("refused"))
     return good / total if total else None
 
 
 @click.command()
 @click.argument("models", nargs=-1, required=True)
-@click.option("--target", default="nvidia/nvidia-h100", show_default=True)
+@click.option("--target", default="nvidia/nvidia-h200", show_default=True)
 @click.option("--precision", "precisions", multiple=True, default=("float32", "float16"))
 @click.option("--candidates", "count", default=2, show_default=True, help="Of each sketch.")
 @click.option("--seed", default=0, show_default=True)
@@ -105,7 +128,8 @@ def main(
     """Build random CUDA candidates of MODELS and count what becomes of them."""
     load_tvm(intrinsics=True)
     resolved = resolve_target(target)
-    builder = WarmBuilder()
+    # a busy machine must not change the counts
+    builder = WarmBuilder(timeout_s=300)
     rows = []
     try:
         for model in models:

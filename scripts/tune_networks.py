@@ -59,7 +59,7 @@ def tuned(network: str, budget_s: float, seed: int, out: Path) -> dict[str, Any]
         Tuning failed.
     """
     summary = out / "summary.json"
-    if not (summary.exists() and _same(_read(summary), budget_s, seed)):
+    if not (summary.exists() and _is_done(_read(summary), budget_s, seed)):
         command = [sys.executable, "-m", "familyseer.cli", "tune", network, "-o", str(out)]
         command += ["--budget", f"{budget_s}s", "--seed", str(seed), "--resume", "--quiet"]
         subprocess.run(command, check=True)
@@ -72,8 +72,9 @@ def _read(path: Path) -> dict[str, Any]:
     return found
 
 
-def _same(summary: dict[str, Any], budget_s: float, seed: int) -> bool:
-    return (summary["budget_s"], summary["seed"]) == (budget_s, seed)
+def _is_done(summary: dict[str, Any], budget_s: float, seed: int) -> bool:
+    same = (summary["budget_s"], summary["seed"]) == (budget_s, seed)
+    return same and summary["stopped_by"] != "interrupt"
 
 
 def _row(network: str, found: dict[str, Any]) -> tuple[str, ...]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
-import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -47,7 +47,7 @@ def runs(script: Any, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         summary = dict.fromkeys(script._KEPT) | FIGURES | {"budget_s": budget_s, "seed": seed}
         (out / "summary.json").write_text(json.dumps(summary))
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(script, "subprocess", SimpleNamespace(run=run))
     return asked
 
 

@@ -46,7 +46,7 @@ class TuneOptions:
     tactics
         What the search does beyond sampling and ranking.
     precision
-        ``float16`` converts a float32 model, as TVM's mixed precision does.
+        ``float16`` or ``bfloat16`` converts a float32 model, as TVM's mixed precision does.
     spamm
         Let layers with near-sparse weights skip blocks of their products (CPU targets).
     max_rel_error

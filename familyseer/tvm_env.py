@@ -47,9 +47,11 @@ def load_tvm(*, intrinsics: bool = False) -> ModuleType:
         importlib.import_module("tvm.relax")
         importlib.import_module("tvm.s_tir.meta_schedule")
         importlib.import_module("ops.cuda_source").mend_cuda_sources()
-        if intrinsics and "tvm.s_tir.tensor_intrin" not in sys.modules:
+        if intrinsics:
             with _fast_getmodule():
                 importlib.import_module("tvm.s_tir.tensor_intrin")
+                # records of products in bfloat16 can be applied wherever others can
+                importlib.import_module("ops.tensor_cores").register_bfloat16()
     return tvm
 
 

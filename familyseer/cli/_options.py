@@ -60,10 +60,10 @@ input_shape_option: _Decorator = click.option(
 precision_option: _Decorator = click.option(
     "--precision",
     # as familyseer.models._precision.PRECISIONS
-    type=click.Choice(("float32", "float16")),
+    type=click.Choice(("float32", "float16", "bfloat16")),
     default="float32",
     show_default=True,
-    help="float16 converts a float32 model; products still accumulate in float32.",
+    help="What a float32 model's products are computed in; they still accumulate in float32.",
 )
 tracker_option: _Decorator = click.option(
     "--tracker",

@@ -1,4 +1,8 @@
-"""A float32 model computed in a shorter type, as TVM's mixed precision does it."""
+"""A float32 model computed in a shorter type, as TVM's mixed precision does it.
+
+TVM's pass knows float16 alone. What it makes of a float32 model has that type from conversions
+only, so bfloat16 is the same with other conversions.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,8 @@ from familyseer.errors import UserError
 from familyseer.models.specs import LoadedModel
 from familyseer.tvm_env import load_tvm
 
-# bfloat16 is not among them: TVM's pass knows float16 alone
-PRECISIONS = ("float32", "float16")
+_TVMS = "float16"
+PRECISIONS = ("float32", "float16", "bfloat16")
 
 
 def in_precision(model: LoadedModel, precision: str) -> LoadedModel:
@@ -38,7 +42,7 @@ def in_precision(model: LoadedModel, precision: str) -> LoadedModel:
         return model
     if precision not in PRECISIONS:
         raise UserError(f"precision {precision}: expected one of {', '.join(PRECISIONS)}")
-    mod = _mixed(model.mod)
+    mod = _mixed(model.mod, precision)
     if not _computes_in(mod, precision):
         raise UserError(
             f"{model.source}: no float32 convolution or matrix product that {precision} could "
@@ -48,7 +52,7 @@ def in_precision(model: LoadedModel, precision: str) -> LoadedModel:
     return replace(model, mod=mod, digest=digest, precision=precision, exact=model.mod)
 
 
-def _mixed(mod: Any) -> Any:
+def _mixed(mod: Any, dtype: str) -> Any:
     tvm = load_tvm()
     from tvm.relax import transform
 
@@ -56,12 +60,39 @@ def _mixed(mod: Any) -> Any:
         transform.ConvertToDataflow(),
         transform.CanonicalizeBindings(),
         transform.ToMixedPrecision(out_dtype="float32"),
+        *([_conversions_to(dtype)] if dtype != _TVMS else []),
         # weights are converted here and now, not at every run
         transform.FoldConstant(),
         transform.DeadCodeElimination(["main"]),
         transform.CanonicalizeBindings(),
     ]
     return tvm.transform.Sequential(passes)(mod)
+
+
+def _conversions_to(dtype: str) -> Any:
+    """A pass that has every conversion to TVM's shorter type be one to another type."""
+    tvm = load_tvm()
+    relax = tvm.relax
+    # named for the type checker, which cannot follow TVM's modules
+    mutator: Any = relax.PyExprMutator
+
+    @relax.expr_functor.mutator
+    class Conversions(mutator):
+        def visit_call_(self, call: Any) -> Any:
+            call = super().visit_call_(call)
+            if getattr(call.op, "name", "") == "relax.astype" and str(call.attrs.dtype) == _TVMS:
+                return relax.op.astype(call.args[0], dtype)
+            return call
+
+    @tvm.ir.transform.module_pass(opt_level=0)
+    def convert(mod: Any, _context: Any) -> Any:
+        converted = Conversions(mod)
+        for variable, function in mod.functions.items():
+            if isinstance(function, relax.Function):
+                converted.builder_.update_func(variable, converted.visit_expr(function))
+        return converted.builder_.get()
+
+    return convert
 
 
 def _computes_in(mod: Any, dtype: str) -> bool:

@@ -39,7 +39,8 @@ def load_model(
         spec: path or name.
         input_shapes: input name to extents, for inputs with dynamic dims.
         seed: weights of a zoo network; files bring their own.
-        precision: ``float16`` converts a float32 model, as TVM's mixed precision does.
+        precision: ``float16`` or ``bfloat16`` converts a float32 model, as TVM's mixed precision
+            does.
 
     Raises:
         UserError: nothing of that name, a file that is not a whole model, an operator that TVM

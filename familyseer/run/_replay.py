@@ -116,6 +116,12 @@ def replay(
     try:
         runs = read_log(out / "tuning")
     except FileNotFoundError:
+        from familyseer.export._kernels._spamm import product_summary
+
+        if product_summary(out) is not None:
+            raise UserError(
+                f"{out}: is of `familyseer spamm tune`, which logs no decisions; {_EXPECTED}"
+            ) from None
         raise UserError(f"{out}: holds no tuning/{FILE}; {_EXPECTED}") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{error}; {_EXPECTED}") from None

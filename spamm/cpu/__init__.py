@@ -93,12 +93,12 @@ def norms(array: Array, rows: int, cols: int) -> npt.NDArray[np.float64]:
         function(*given, _pointer(kept), *more, first, last, stride, m, n, rows, cols)
 
     _threads.run(some, _even(result.shape[0], array.size))
-    if peaks is not None:
-        _repair(result, peaks, array, rows, cols)
     result[~np.isfinite(result)] = np.inf
     # relative accuracy ends where numbers are denormal: there a norm is rounded up
     limits = np.finfo(np.float64)
     result[(result > 0) & (result < limits.tiny)] += 2 * limits.smallest_subnormal
+    if peaks is not None:
+        _repair(result, peaks, array, rows, cols)
     return result
 
 

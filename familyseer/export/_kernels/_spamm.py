@@ -162,11 +162,8 @@ def read_product(out: Path) -> TunedProduct | None:
     UserError
         The run found nothing, or its summary is damaged.
     """
-    path = out / "summary.json"
-    if not path.is_file() or (out / "model.so").exists():
-        return None
-    summary = load_json(path, what="the summary of a tuning run")
-    if not isinstance(summary, dict) or _MARK not in summary:
+    path, summary = out / "summary.json", product_summary(out)
+    if summary is None:
         return None
     if "config" in summary and summary["config"] is None:
         raise UserError(f"{out}: no kernel could be measured in that run; nothing to export")
@@ -182,6 +179,21 @@ def read_product(out: Path) -> TunedProduct | None:
             f"{path}: does not describe its product and kernel; expected {_WHAT}"
         ) from None
     return TunedProduct(path, summary, name, (m, k, n), dtype, (bm, bk, bn), config, seconds)
+
+
+def product_summary(out: Path) -> dict[str, Any] | None:
+    """The summary of a finished run of `familyseer spamm tune`; None where OUT is of no such run.
+
+    Raises
+    ------
+    UserError
+        There is a summary that cannot be read.
+    """
+    path = out / "summary.json"
+    if not path.is_file() or (out / "model.so").exists():
+        return None
+    summary = load_json(path, what="the summary of a tuning run")
+    return summary if isinstance(summary, dict) and _MARK in summary else None
 
 
 def _size(value: Any) -> int:

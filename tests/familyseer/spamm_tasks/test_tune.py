@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 import spamm
 from familyseer.cli.main import main
 from familyseer.errors import UserError
+from familyseer.kernels import load
 from familyseer.measure._jobs import Refused
 from familyseer.measure._timing import RunPlan
 from familyseer.records import RecordBook
@@ -66,6 +67,17 @@ def test_a_run_leaves_what_the_run_of_a_model_does(finished: Any) -> None:
     assert rows[-1]["trials"] == "4"
     assert {row["family"] for row in rows} == {"spamm"}
     assert (options.out / "costmodels" / "manifest.json").exists()
+
+
+def test_what_a_run_left_is_exported_and_not_replayed(finished: Any, tmp_path: Path) -> None:
+    options, summary = finished
+    command = ["export", str(options.out), "--kernels", str(tmp_path / "kernels")]
+    assert CliRunner().invoke(main, command).exit_code == 0
+    (kernel,) = load(tmp_path / "kernels")
+    assert kernel == summary["model"].replace(".", "_")
+    refused = CliRunner().invoke(main, ["replay", str(options.out)])
+    assert refused.exit_code == 2
+    assert "is of `familyseer spamm tune`, which logs no decisions" in refused.stderr
 
 
 def test_spamm_uses_what_was_found(finished: Any, matrices: tuple[Any, Any]) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +21,7 @@ import yaml
 
 from tests.docs.conftest import Workshop
 from tests.docs.pages import ROOT
+from tests.familyseer.report.browser import View, find_browser, look
 
 # what a browser fetches by itself, by tag
 FETCHED = {
@@ -75,6 +81,41 @@ def test_pages_fetch_nothing_from_other_hosts(site: Path) -> None:
         foreign += [(path.name, one) for one in STYLE_URL.findall(path.read_text("utf-8"))]
     assert len(pages) > 10
     assert foreign == []
+
+
+@pytest.mark.skipif(find_browser() is None, reason="no Chromium here (chromium, google-chrome)")
+@pytest.mark.parametrize("page", ["index", "how-it-works", "spamm"])
+def test_a_browser_shows_pages_whole_and_asks_one_host_alone(site: Path, page: str) -> None:
+    # without the theme's drawer sliding while a window grows
+    script = """(() => {
+      const still = "<style>* { transition: none !important }</style>";
+      document.head.insertAdjacentHTML("beforeend", still);
+      return {
+        width: document.documentElement.scrollWidth,
+        broken: [...document.images].filter((one) => !one.naturalWidth).length,
+      };
+    })()"""
+    views = [View(360), View(360, dark=True), View(1200)]
+    with _served(site) as host:
+        seen = look(f"{host}/{page}.html", views, script)
+    assert seen.errors == []
+    assert [one for one in seen.requests if not one.startswith((host, "data:"))] == []
+    assert seen.answers == [{"width": view.width, "broken": 0} for view in views]
+
+
+@contextmanager
+def _served(folder: Path) -> Iterator[str]:
+    """The address of a server for a folder; from files, browsers do not let pages search."""
+    handler = functools.partial(_QuietHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class _QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
 
 
 def test_every_page_can_be_reached_from_the_navigation() -> None:

@@ -59,8 +59,9 @@ class Seen:
     pictures: list[bytes] = field(default_factory=list)
 
 
-def look(page: Path, views: list[View], script: str = "0", *, pictures: bool = False) -> Seen:
-    """Opens a page and evaluates a script in each of the views."""
+def look(page: Path | str, views: list[View], script: str = "0", *, pictures: bool = False) -> Seen:
+    """Opens a page, a file or an address, and evaluates a script in each of the views."""
+    address = page if isinstance(page, str) else page.resolve().as_uri()
     browser = find_browser()
     assert browser is not None
     with tempfile.TemporaryDirectory(prefix="browser-", ignore_cleanup_errors=True) as profile:
@@ -71,7 +72,7 @@ def look(page: Path, views: list[View], script: str = "0", *, pictures: bool = F
         )
         try:
             port = _port(Path(profile) / "DevToolsActivePort", process)
-            return asyncio.run(_look(port, page.resolve().as_uri(), views, script, pictures))
+            return asyncio.run(_look(port, address, views, script, pictures))
         finally:
             process.terminate()
             process.wait(30)

@@ -20,6 +20,7 @@ from familyseer.cli._output import (
 )
 from familyseer.duration import format_duration
 from familyseer.options import TuneOptions
+from familyseer.progress import is_live
 from familyseer.units import format_count, format_latency, format_percent, format_ratio
 
 _FITS = {
@@ -37,7 +38,7 @@ def dry_run(asked: TuneOptions, earlier: Sequence[Path], *, quiet: bool, as_json
     earlier
         Folders whose runs say how fast another one will be, beside those of ``--warm-start``.
     """
-    shown = sys.stderr.isatty() and not quiet and not as_json
+    shown = is_live(sys.stderr) and not quiet and not as_json
 
     def say(text: str) -> None:
         if shown:

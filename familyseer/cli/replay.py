@@ -23,12 +23,14 @@ def command(out: Path, as_json: bool) -> int:
     each run. Exits with code 1 if a decision comes out otherwise.
     """
     from familyseer.cli._output import native_messages_to, print_json, results_only
+    from familyseer.progress import is_live
 
+    live = is_live(sys.stderr)
     with native_messages_to(Path(os.devnull)), results_only():
         from familyseer.run import replay
 
-        replayed = replay(out, _show if sys.stderr.isatty() else lambda _run, _round: None)
-    if sys.stderr.isatty():
+        replayed = replay(out, _show if live else lambda _run, _round: None)
+    if live:
         click.echo("\r\033[K", nl=False, err=True)
     same = all(one.difference is None for one in replayed)
     if as_json:

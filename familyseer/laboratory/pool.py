@@ -67,6 +67,7 @@ class PoolPlan:
     kind: str
     state: TaskState
     schedules: list[int]
+    why: str = ""
 
 
 class _Pool:

@@ -95,6 +95,8 @@ class RoundEvent:
     kind
         Why this subgraph: ``first`` (each subgraph once), ``steepest`` (it promised the most), or
         ``foresee`` (a sibling of the steepest).
+    why
+        The reason for it in a few words; empty where it is not told.
     candidates
         Candidates measured in this round.
     best_us
@@ -124,6 +126,7 @@ class RoundEvent:
     subgraphs: int
     family_accuracy: float | None = None
     family_share: float | None = None
+    why: str = ""
 
 
 class Observer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -10,6 +11,20 @@ from typing import TextIO
 from familyseer.progress._base import Observer
 from familyseer.progress._plain import PlainProgress
 from familyseer.progress._quiet import QuietProgress
+
+
+def is_live(stream: TextIO) -> bool:
+    """Whether a stream is a terminal on which lines can be drawn anew.
+
+    Continuous integration gives some jobs a terminal that it keeps as a log.
+    """
+    if os.environ.get("CI", "").lower() not in ("", "0", "false"):
+        return False
+    if os.environ.get("TERM", "") in ("", "dumb", "unknown"):
+        return False
+    with contextlib.suppress(ValueError, OSError):
+        return stream.isatty()
+    return False
 
 
 def make_observer(
@@ -36,7 +51,7 @@ def make_observer(
         return QuietProgress()
     stream = sys.stderr if stream is None else stream
     started_at = time.monotonic() if started_at is None else started_at
-    if json or not stream.isatty() or os.environ.get("TERM", "") == "dumb":
+    if json or not is_live(stream):
         return PlainProgress(stream, started_at=started_at)
     # rich takes a tenth of a second to import
     from familyseer.progress._live import RichProgress

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -16,11 +18,12 @@ from rich.text import Text
 
 from familyseer.duration import format_duration
 from familyseer.progress._base import Observer, RoundEvent, RunInfo
-from familyseer.progress._state import FamilyState, RunState
-from familyseer.units import format_count, format_latency, format_percent, format_ratio
+from familyseer.progress._state import FamilyState, RunState, phase_words
+from familyseer.units import format_count, format_latency, format_percent
 
 _REFRESHES_PER_SECOND = 2
-_LINES_AROUND_FAMILIES = 9
+_WIDTH_OF_BAR = 64
+_LONGEST_NAME = 28
 
 
 class RichProgress(Observer):
@@ -85,24 +88,34 @@ class RichProgress(Observer):
         return self
 
     def _render(self) -> RenderableType:
+        # Rich asks the standard streams, which a run sends elsewhere; a window may be resized
+        with contextlib.suppress(OSError, ValueError):
+            columns, lines = os.get_terminal_size(self._console.file.fileno())
+            if columns and lines:
+                self._console.size = (columns, lines)
         with self._lock:
             elapsed_s = time.monotonic() - self._started_at
-            return render(self._state, elapsed_s, self._console.height)
+            return render(self._state, elapsed_s, *self._console.size)
 
 
-def render(state: RunState, elapsed_s: float, height: int) -> RenderableType:
-    """The display for a state, `elapsed_s` seconds into the run, on `height` lines."""
+def render(state: RunState, elapsed_s: float, width: int, height: int) -> RenderableType:
+    """The display for a state, `elapsed_s` seconds into the run, in so many columns and lines."""
     info = state.info
     if info is None:
-        return Text(f"{state.phase or 'starting'}, {format_duration(round(elapsed_s))}")
+        phase = phase_words(state.phase or "starting")
+        return _line((f"{phase}, {format_duration(round(elapsed_s))}", ""))
     parts: list[RenderableType] = [
         _line((info.model, "bold"), ("  ", ""), (info.target, "dim")),
-        _time_line(info, state, elapsed_s),
-        _latency_line(state),
-        Text(""),
-        _family_table(state, elapsed_s, max(3, height - _LINES_AROUND_FAMILIES)),
+        _time_line(info, state, elapsed_s, width),
+        *_latency_lines(state, width),
     ]
-    return Group(*parts)
+    if state.last is not None:
+        parts.append(_round_line(state.last))
+    # a blank line, the headings, how many are hidden, and the line of the cursor
+    rows = height - len(parts) - 4
+    if rows > 0:
+        parts += [Text(""), _family_table(state, elapsed_s, rows, width)]
+    return Group(*parts[: max(1, height - 1)])
 
 
 def _line(*parts: tuple[str, str]) -> Text:
@@ -112,46 +125,50 @@ def _line(*parts: tuple[str, str]) -> Text:
     return text
 
 
-def _time_line(info: RunInfo, state: RunState, elapsed_s: float) -> RenderableType:
+def _time_line(info: RunInfo, state: RunState, elapsed_s: float, width: int) -> RenderableType:
     used = format_duration(round(elapsed_s))
-    if info.budget_s is not None:
-        left = format_duration(round(max(0.0, info.budget_s - elapsed_s)))
-        done, text = elapsed_s / info.budget_s, f"{used} used, {left} left"
-    elif info.trials:
-        done, text = state.trials / info.trials, f"{used} used"
+    left_s = state.left_s(elapsed_s)
+    if info.budget_s is not None and left_s is not None:
+        done = elapsed_s / info.budget_s if info.budget_s > 0 else 1.0
+        text = f"{used} used, {format_duration(round(left_s))} left"
     else:
-        done, text = 0.0, f"{used} used"
+        done = state.trials / info.trials if info.trials else 0.0
+        text = f"{used} used"
+    words = _line((text, ""), ("  ", ""), (phase_words(state.phase), "dim"))
+    if width < _WIDTH_OF_BAR:
+        return words
     grid = Table.grid(padding=(0, 2, 0, 0))
-    bar = ProgressBar(1.0, min(1.0, done), width=24, complete_style="cyan", finished_style="cyan")
-    grid.add_row(bar, Text(text), Text(state.phase, style="dim"))
+    bar = ProgressBar(1.0, min(1.0, done), width=20, complete_style="cyan", finished_style="cyan")
+    grid.add_row(bar, words)
     return grid
 
 
-def _latency_line(state: RunState) -> Text:
-    event, info = state.last, state.info
-    trials = f"{state.trials}"
-    if info is not None and info.trials is not None:
-        trials += f" of {info.trials}"
-    failed = f" ({state.failed} failed)" if state.failed else ""
-    if event is None or event.estimated_model_us is None:
-        covered, total = (event.covered, event.subgraphs) if event else (0, _subgraphs(info))
-        model = f"{covered} of {total} subgraphs measured"
-    else:
-        model = f"model {format_latency(event.estimated_model_us)}"
-        if state.speedup is not None and state.speedup >= 1.005:
-            model += f", {format_ratio(state.speedup)} since the first pass"
-    return _line((model, "bold"), (f"   trials {trials}{failed}", ""))
+def _latency_lines(state: RunState, width: int) -> list[RenderableType]:
+    """The latency and the trials, on one line where there is room."""
+    trials = f"trials {state.trials}"
+    if state.info is not None and state.info.trials is not None:
+        trials += f" of {state.info.trials}"
+    trials += f" ({state.failed} failed)" if state.failed else ""
+    model = state.latency_words
+    if len(model) + len(trials) + 3 <= width:
+        return [_line((model, "bold"), ("   ", ""), (trials, ""))]
+    return [_line((model, "bold")), _line((trials, ""))]
 
 
-def _subgraphs(info: RunInfo | None) -> int:
-    return info.subgraphs if info is not None else 0
+def _round_line(event: RoundEvent) -> Text:
+    """The last round: of which subgraph, what is known of it, and why it was its turn."""
+    words = f"{event.subgraph} {format_latency(event.best_us)}"
+    return _line((words, ""), (f": {event.why or event.kind}", "dim"))
 
 
-def _family_table(state: RunState, elapsed_s: float, rows: int) -> RenderableType:
+def _family_table(state: RunState, elapsed_s: float, rows: int, width: int) -> RenderableType:
+    columns = [column for column in _COLUMNS if width >= column.from_width]
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    table.add_column("family", overflow="ellipsis", no_wrap=True, max_width=28)
-    for heading in ("subgraphs", "trials", "share", "accuracy", "last change"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    taken = sum(len(column.heading) + 2 for column in columns)
+    room = max(8, min(_LONGEST_NAME, width - taken - 2))
+    table.add_column("family", overflow="ellipsis", no_wrap=True, max_width=room)
+    for column in columns:
+        table.add_column(column.heading, justify="right", no_wrap=True)
     families = sorted(state.families.values(), key=lambda family: -family.share)
     # the family at work is always in view
     current = state.last.family if state.last else None
@@ -159,23 +176,34 @@ def _family_table(state: RunState, elapsed_s: float, rows: int) -> RenderableTyp
     if current not in {family.name for family in shown} and len(families) > rows:
         shown = [*shown[:-1], *(f for f in families[rows:] if f.name == current)]
     for family in shown:
-        table.add_row(*_cells(family, elapsed_s), style="bold" if family.name == current else "")
+        # Text, because a name with brackets is no markup
+        cells = [Text(column.cell(family, elapsed_s)) for column in columns]
+        table.add_row(Text(family.name), *cells, style="bold" if family.name == current else "")
     if len(families) <= len(shown):
         return table
     hidden = format_count(len(families) - len(shown), "smaller family", "smaller families")
-    return Group(table, Text(f"and {hidden}", style="dim"))
+    return Group(table, _line((f"and {hidden}", "dim")))
 
 
-def _cells(family: FamilyState, elapsed_s: float) -> tuple[str, ...]:
+def _changed(family: FamilyState, elapsed_s: float) -> str:
     if family.improved_at_s is None:
-        changed = "-"
-    else:
-        changed = format_duration(round(elapsed_s - family.improved_at_s)) + " ago"
-    return (
-        family.name,
-        f"{family.covered}/{family.members}",
-        str(family.trials),
-        format_percent(family.share),
-        format_percent(family.accuracy),
-        changed,
-    )
+        return "-"
+    return format_duration(round(max(0.0, elapsed_s - family.improved_at_s))) + " ago"
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column of the table, shown on terminals that are wide enough for it."""
+
+    heading: str
+    from_width: int
+    cell: Callable[[FamilyState, float], str]
+
+
+_COLUMNS = (
+    _Column("subgraphs", 56, lambda family, _: f"{family.covered}/{family.members}"),
+    _Column("trials", 32, lambda family, _: str(family.trials)),
+    _Column("share", 24, lambda family, _: format_percent(family.share)),
+    _Column("accuracy", 46, lambda family, _: format_percent(family.accuracy)),
+    _Column("last change", 70, _changed),
+)

@@ -8,10 +8,12 @@ from typing import Any, TextIO
 
 from familyseer.duration import format_duration
 from familyseer.progress._base import Observer, RoundEvent, RunInfo
-from familyseer.progress._state import RunState
-from familyseer.units import format_count, format_latency, format_ratio
+from familyseer.progress._state import RunState, phase_words
+from familyseer.units import format_count, format_latency
 
 _PAUSE_S = 5.0
+# a long run is told of less and less often, up to so many seconds
+_PAUSE_SHARE, _LONGEST_PAUSE_S = 0.05, 60.0
 
 
 class PlainProgress(Observer):
@@ -24,7 +26,8 @@ class PlainProgress(Observer):
     started_at
         The `time.monotonic` from which time is counted; now by default.
     pause_s
-        The least time between two lines about rounds, in seconds.
+        The least time between two lines about rounds, in seconds. It grows to a minute as the run
+        goes on, so that an hour is some hundred lines.
     """
 
     def __init__(
@@ -53,12 +56,14 @@ class PlainProgress(Observer):
             return
         self._say_unsaid()
         self._state.phase = name
-        self._say(name)
+        self._say(phase_words(name))
 
     def on_round(self, event: RoundEvent) -> None:
         self._state.add(event)
         self._unsaid = True
-        if time.monotonic() - self._said_at >= self._pause_s:
+        now = time.monotonic()
+        grown_s = min(_PAUSE_SHARE * (now - self._started_at), _LONGEST_PAUSE_S)
+        if now - self._said_at >= max(self._pause_s, grown_s):
             self._say_unsaid()
 
     def on_message(self, text: str) -> None:
@@ -76,7 +81,7 @@ class PlainProgress(Observer):
             return
         self._unsaid = False
         self._said_at = time.monotonic()
-        self._say(_round_line(self._state))
+        self._say(_round_line(self._state, time.monotonic() - self._started_at))
 
     def _say(self, text: str) -> None:
         if self._gone:
@@ -90,17 +95,14 @@ class PlainProgress(Observer):
             self._gone = True
 
 
-def _round_line(state: RunState) -> str:
+def _round_line(state: RunState, elapsed_s: float) -> str:
     event = state.last
     assert event is not None
-    if event.estimated_model_us is None:
-        model = f"{event.covered} of {event.subgraphs} subgraphs measured"
-    else:
-        model = f"model {format_latency(event.estimated_model_us)}"
-        if state.speedup is not None and state.speedup >= 1.005:
-            model += f" ({format_ratio(state.speedup)} since the first pass)"
+    left_s = state.left_s(elapsed_s)
+    left = "" if left_s is None else f"{format_duration(round(left_s))} left, "
     failed = f" ({state.failed} failed)" if state.failed else ""
+    why = f" ({event.why or event.kind})"
     return (
-        f"{event.trials} trials{failed}, {model}; "
-        f"{event.kind} {event.subgraph} {format_latency(event.best_us)}"
+        f"{left}{event.trials} trials{failed}, {state.latency_words}; "
+        f"{event.family}: {event.subgraph} {format_latency(event.best_us)}{why}"
     )

@@ -5,6 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from familyseer.progress._base import RoundEvent, RunInfo
+from familyseer.units import format_latency, format_ratio
+
+_PHASES = {
+    "loading": "loading the model",
+    "untuned": "timing the untuned library",
+    "spamm": "looking for layers for SpAMM",
+    "compiling": "compiling the tuned library",
+}
+# a ratio nearer to 1 reads as 1.00x
+_LEVEL = 1.005
+
+
+def phase_words(name: str) -> str:
+    """A phase for people; its name where that says it."""
+    return _PHASES.get(name, name)
 
 
 @dataclass(frozen=True)
@@ -107,6 +122,28 @@ class RunState:
         if self.first_model_us is None or not now:
             return None
         return self.first_model_us / now
+
+    @property
+    def latency_words(self) -> str:
+        """The estimated latency and what it is better than, or how far the first pass is."""
+        event = self.last
+        if event is None or event.estimated_model_us is None:
+            total = event.subgraphs if event else self.info.subgraphs if self.info else 0
+            return f"{event.covered if event else 0} of {total} subgraphs measured"
+        now_us = event.estimated_model_us
+        words = f"model about {format_latency(now_us)}"
+        untuned_us = self.info.untuned_us if self.info else None
+        if untuned_us is not None and now_us and untuned_us / now_us >= _LEVEL:
+            return f"{words}, {format_ratio(untuned_us / now_us)} faster than untuned"
+        if self.speedup is not None and self.speedup >= _LEVEL:
+            return f"{words}, {format_ratio(self.speedup)} since the first pass"
+        return words
+
+    def left_s(self, elapsed_s: float) -> float | None:
+        """Seconds left of the budget, never below zero; None without one."""
+        if self.info is None or self.info.budget_s is None:
+            return None
+        return max(0.0, self.info.budget_s - elapsed_s)
 
 
 def _newer(new: float | None, old: float | None) -> float | None:

@@ -242,7 +242,8 @@ class _Run:
             RunInfo(
                 model=self.model.name,
                 target=describe_target(self.target),
-                budget_s=self.options.budget_s,
+                # what an interrupted run has used of it is gone
+                budget_s=self.clock.budget_s,
                 trials=self.options.trials,
                 families=tuple(families),
                 untuned_us=None if untuned_s is None else untuned_s * 1e6,
@@ -339,6 +340,7 @@ class _Run:
                 subgraphs=done.subgraphs,
                 family_accuracy=done.accuracy,
                 family_share=self._family_share(state.family),
+                why=done.why,
             )
         )
 

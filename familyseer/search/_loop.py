@@ -10,7 +10,12 @@ from functools import partial
 
 from familyseer.measure._measure import Measured
 from familyseer.search._plan import Plan
-from familyseer.search._policy import estimated_latency_s, sibling_to_foresee, steepest
+from familyseer.search._policy import (
+    estimated_latency_s,
+    sibling_to_foresee,
+    steepest,
+    why_steepest,
+)
 from familyseer.search._rounds import ASSUMED_TRIAL_S, Rounds
 from familyseer.search._task import TaskState
 
@@ -35,6 +40,8 @@ class Round:
     ----------
     kind
         ``first``, ``steepest`` or ``foresee``.
+    why
+        The reason for it, for people.
     measured
         Candidates measured, the failed ones included.
     estimated_s
@@ -54,6 +61,7 @@ class Round:
     covered: int
     subgraphs: int
     accuracy: float | None
+    why: str = ""
 
 
 def _nothing(_state: TaskState) -> None:
@@ -184,6 +192,7 @@ class BudgetLoop:
             state = waiting.popleft()
             plan = self._rounds.plan(state, "first", max(1, min(FIRST_PASS_TRIALS, count)))
             if plan.schedules:
+                plan.why = "every subgraph once, the heaviest first"
                 return plan
         return None
 
@@ -193,8 +202,10 @@ class BudgetLoop:
             state = steepest(others) or steepest(self.states)
             if state is None:
                 return None
+            why = why_steepest(state, self.states)
             plan = self._rounds.plan(state, "steepest", self._round_size(state))
             if plan.schedules:
+                plan.why = why
                 return plan
         return None
 
@@ -217,6 +228,8 @@ class BudgetLoop:
         count = max(1, round(FORESEE_SHARE * self._round_size(tuned)))
         plan = self._rounds.plan(sibling, "foresee", count)
         if plan.schedules:
+            accuracy = self._accuracy(sibling) or 0.0
+            plan.why = f"kin of {tuned.subgraph.name}, ranked {accuracy:.0%} right"
             self._carry_out(plan)
 
     def _accuracy(self, state: TaskState) -> float | None:
@@ -243,5 +256,6 @@ class BudgetLoop:
                 covered=sum(s.covered for s in self.states),
                 subgraphs=len(self.states),
                 accuracy=self._accuracy(plan.state),
+                why=plan.why,
             )
         )

@@ -21,6 +21,8 @@ class Plan:
         Best predicted first.
     search_s
         Wall-clock seconds that finding them took.
+    why
+        Why this subgraph, for people.
     builds
         Of the schedules, where they were started ahead of the round; else empty.
     """
@@ -29,6 +31,7 @@ class Plan:
     state: TaskState
     schedules: list[Any]
     search_s: float
+    why: str = ""
     builds: list[Future[Any]] = field(default_factory=list)
 
     def start_builds(self, builder: Any, target: Any, timeout_s: float) -> None:

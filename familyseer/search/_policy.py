@@ -97,6 +97,19 @@ def steepest(states: Sequence[TaskState]) -> TaskState | None:
     return max(open_states, key=lambda s: gain_per_second(s, reached.get(s.family, 0.0)))
 
 
+def why_steepest(state: TaskState, states: Iterable[TaskState]) -> str:
+    """What speaks for a subgraph as `steepest` chose it, in a few words."""
+    if not state.covered:
+        return "none of its candidates has run yet"
+    known = [s for s in states if s.covered]
+    share = state.subgraph.weight * state.best_s / sum(s.subgraph.weight * s.best_s for s in known)
+    finite = [best_s for _, best_s in state.history if math.isfinite(best_s)]
+    before_s = finite[max(0, len(finite) - 1 - RECENT_ROUNDS)] if finite else state.best_s
+    gained = 1.0 - state.best_s / before_s
+    lately = f"{gained:.0%} faster lately" if gained >= 0.005 else "may still have more to give"
+    return f"{share:.0%} of the model's time, {lately}"
+
+
 def sibling_to_foresee(
     states: Sequence[TaskState],
     tuned: TaskState,

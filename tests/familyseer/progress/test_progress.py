@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
+import os
+import pty
 import re
+import struct
+import termios
+from collections.abc import Iterator
 
 import pytest
 from rich.console import Console
@@ -75,7 +81,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def shown(state: RunState, elapsed_s: float = 125.0, width: int = 80, height: int = 24) -> str:
     console = Console(width=width, height=height, file=io.StringIO(), color_system=None)
     with console.capture() as capture:
-        console.print(render(state, elapsed_s, height))
+        console.print(render(state, elapsed_s, width, height))
     return capture.get()
 
 
@@ -130,12 +136,26 @@ def test_plain_says_every_phase_once_and_rounds_only_now_and_then(clock: Clock) 
         clock.now = 1000.0 + second
         progress.on_round(event(trials=16 * (second + 1)))
     lines = stream.getvalue().splitlines()
-    assert [line for line in lines if line.endswith(" loading")] == ["[    0s] loading"]
+    assert [line for line in lines if "loading" in line] == ["[    0s] loading the model"]
     assert "squeezenet on llvm skylake, 8 cores: 3 subgraphs in 2 families, budget 10m" in lines[1]
     rounds = [line for line in lines if "trials" in line]
     assert len(rounds) == 3
-    assert rounds[0].startswith("[    0s] 16 trials, 1 of 3 subgraphs measured")
+    assert rounds[0] == (
+        "[    0s] 10m left, 16 trials, 1 of 3 subgraphs measured; conv2d-3x3: conv_a 120 us (first)"
+    )
     assert [line[:8] for line in rounds[1:]] == ["[    5s]", "[   10s]"]
+
+
+def test_plain_says_less_and_less_often(clock: Clock) -> None:
+    stream = io.StringIO()
+    progress = PlainProgress(stream, started_at=1000.0)
+    progress.on_start(INFO)
+    for second in range(3600):
+        clock.now = 1000.0 + second
+        progress.on_round(event(trials=second))
+    lines = stream.getvalue().splitlines()
+    assert 60 < len(lines) < 150
+    assert lines[-1].startswith(("[59m", "[ 59m"))
 
 
 def test_plain_does_not_lose_the_last_round(clock: Clock) -> None:
@@ -147,7 +167,7 @@ def test_plain_does_not_lose_the_last_round(clock: Clock) -> None:
     progress.on_end({})
     progress.close()
     assert stream.getvalue().count("32 trials (2 failed)") == 1
-    assert "model 200 us (1.50x since the first pass)" in stream.getvalue()
+    assert "model about 200 us, 1.50x since the first pass" in stream.getvalue()
 
 
 def test_plain_keeps_a_message_on_one_line() -> None:
@@ -175,7 +195,7 @@ def test_a_run_does_not_fail_when_nobody_can_read_any_more() -> None:
 def test_display_before_the_families_are_known_is_one_line() -> None:
     state = RunState()
     state.phase = "untuned"
-    assert shown(state, 3.2).strip() == "untuned, 3s"
+    assert shown(state, 3.2).strip() == "timing the untuned library, 3s"
 
 
 def test_display_shows_time_latency_trials_and_a_line_a_family() -> None:
@@ -197,22 +217,56 @@ def test_display_shows_time_latency_trials_and_a_line_a_family() -> None:
     text = shown(state, 125.0)
     assert "2m05s used, 7m55s left" in text
     assert "tuning" in text
-    assert "model 145 ms, 2.00x since the first pass" in text
+    assert "model about 145 ms, 2.00x since the first pass" in text
     assert "trials 32" in text
     assert re.search(r"conv2d-3x3 +1/2 +32 +60% +81% +35s ago", text)
     assert re.search(r"pool +0/1 +0 +30% +- +-", text)
 
 
-def test_display_fits_eighty_columns_and_the_height_of_the_terminal() -> None:
+def full_state() -> RunState:
+    """As much as a display can be given: long names, many families, large numbers."""
     families = tuple(FamilyInfo(f"{'conv2d' * 20}-{i}", ("a",), 0.5 / (i + 1)) for i in range(99))
     state = RunState()
-    state.start(RunInfo("m" * 200, "t" * 200, 1e6, 10**6, families))
-    state.phase = "first pass"
-    state.add(event(family=families[80].name, trials=10**6, build_errors=10**5))
-    lines = shown(state, 1e5, width=80, height=24).splitlines()
-    assert max(map(len, lines)) <= 80
-    assert len(lines) < 24
-    assert "smaller families" in lines[-1]
+    state.start(RunInfo("m" * 200, "t" * 200, 1e6, 10**6, families, untuned_us=1e9))
+    state.phase = "untuned"
+    numbers = {"trials": 10**6, "build_errors": 10**5, "estimated_model_us": 1e3}
+    state.add(event(family=families[80].name, why="because " * 30, **numbers))
+    return state
+
+
+@pytest.mark.parametrize("width", [200, 80, 64, 40, 20, 8])
+@pytest.mark.parametrize("height", [50, 24, 12, 6, 3])
+def test_display_fits_the_terminal_whatever_its_size(width: int, height: int) -> None:
+    lines = shown(full_state(), 1e5, width=width, height=height).splitlines()
+    assert max(map(len, lines)) <= width
+    assert len(lines) < height
+
+
+def test_display_says_how_many_families_it_hides() -> None:
+    assert "smaller families" in shown(full_state(), 1e5).splitlines()[-1]
+
+
+def test_display_compares_with_the_untuned_library_and_says_why_it_was_whose_turn() -> None:
+    state = RunState()
+    state.start(RunInfo("m", "t", 600.0, None, INFO.families, untuned_us=280_000.0))
+    state.add(event(estimated_model_us=140_000.0, covered=3, why="38% of the model's time"))
+    text = shown(state)
+    assert "model about 140 ms, 2.00x faster than untuned" in text
+    assert "conv_a 120 us: 38% of the model's time" in text
+
+
+def test_a_name_with_brackets_is_shown_as_it_is() -> None:
+    state = RunState()
+    state.start(RunInfo("m", "t", 600.0, None, (FamilyInfo("[red]conv[/red]", ("a",), 1.0),)))
+    assert "[red]conv[/red]" in shown(state)
+
+
+def test_a_budget_that_an_interrupted_run_used_up_is_no_fault() -> None:
+    state = RunState()
+    state.start(RunInfo("m", "t", 0.0, None, INFO.families))
+    assert "0s left" in shown(state)
+    state.start(RunInfo("m", "t", -5.0, None, INFO.families))
+    assert "0s left" in shown(state)
 
 
 def test_display_always_shows_the_family_at_work() -> None:
@@ -248,6 +302,84 @@ def test_live_display_is_calm() -> None:
     assert RichProgress(Terminal())._live.refresh_per_second <= 4
 
 
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, io.TextIOWrapper]]:
+    """Both ends of a real terminal: what was written to it, and the stream to write to."""
+    outer, inner = pty.openpty()
+    with open(inner, "w", encoding="utf-8") as stream:
+        yield outer, stream
+    os.close(outer)
+
+
+def resize(stream: io.TextIOWrapper, columns: int, lines: int) -> None:
+    fcntl.ioctl(stream.fileno(), termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
+
+def written(outer: int) -> str:
+    os.set_blocking(outer, False)
+    parts = []
+    try:
+        while part := os.read(outer, 1 << 16):
+            parts.append(part)
+    except BlockingIOError:
+        pass
+    return b"".join(parts).decode()
+
+
+def test_a_display_follows_the_size_of_its_own_terminal(
+    terminal: tuple[int, io.TextIOWrapper], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outer, stream = terminal
+    monkeypatch.setenv("TERM", "xterm")
+    for name in ("CI", "COLUMNS", "LINES"):
+        monkeypatch.delenv(name, raising=False)
+    resize(stream, 100, 30)
+    with make_observer(False, False, stream) as progress:
+        assert isinstance(progress, RichProgress)
+        progress.on_start(INFO)
+        progress.on_round(event(why="it promises the most of all the subgraphs that there are"))
+        for columns in (100, 40):
+            resize(stream, columns, 30)
+            written(outer)
+            progress._live.refresh()
+            text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written(outer))
+            assert "conv_a" in text
+            assert max(map(len, re.split(r"[\r\n]+", text))) <= columns
+            assert ("last change" in text) == (columns == 100)
+
+
+@pytest.mark.parametrize("variable", [{"CI": "true"}, {"TERM": "dumb"}, {"TERM": ""}])
+def test_a_terminal_that_is_a_log_gets_lines_without_control_characters(
+    terminal: tuple[int, io.TextIOWrapper],
+    monkeypatch: pytest.MonkeyPatch,
+    variable: dict[str, str],
+) -> None:
+    outer, stream = terminal
+    for name, value in {"CI": "", "TERM": "xterm", **variable}.items():
+        monkeypatch.setenv(name, value)
+    with make_observer(False, False, stream) as progress:
+        progress.on_phase("loading")
+        progress.on_start(INFO)
+        progress.on_round(event())
+        progress.on_end({})
+    text = written(outer)
+    assert "\x1b" not in text
+    assert len(text.splitlines()) == 3
+
+
+def test_no_color_means_no_color(
+    terminal: tuple[int, io.TextIOWrapper], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outer, stream = terminal
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.delenv("CI", raising=False)
+    with make_observer(False, False, stream) as progress:
+        progress.on_start(INFO)
+        progress.on_round(event())
+    assert not re.search(r"\x1b\[[0-9;]*[34][0-9]", written(outer))
+
+
 @pytest.mark.parametrize(
     ("quiet", "json", "stream", "term", "kind"),
     [
@@ -268,4 +400,5 @@ def test_who_watches_decides_what_is_shown(
     kind: type[Observer],
 ) -> None:
     monkeypatch.setenv("TERM", term)
+    monkeypatch.delenv("CI", raising=False)
     assert type(make_observer(quiet, json, stream)) is kind

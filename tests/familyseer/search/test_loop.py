@@ -68,6 +68,7 @@ def test_every_subgraph_is_measured_first_and_the_heaviest_before_all(run: Run) 
     first = [r.state.index for r in run.seen if r.kind == "first"]
     assert first == [2, 1, 0]
     assert [r.kind for r in run.seen[:3]] == ["first"] * 3
+    assert all(r.why for r in run.seen)
     assert all(state.covered for state in run.states)
     assert run.seen[-1].estimated_s == pytest.approx(sum(s.best_s for s in run.states))
 

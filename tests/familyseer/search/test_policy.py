@@ -13,6 +13,7 @@ from familyseer.search._policy import (
     gain_per_second,
     sibling_to_foresee,
     steepest,
+    why_steepest,
 )
 from familyseer.search._task import ELITE, FULL_ROUND, TaskState
 from familyseer.subgraphs import Subgraph
@@ -114,3 +115,13 @@ def test_only_the_fastest_candidates_are_kept_to_breed_from() -> None:
     for i in range(2 * ELITE):
         state.remember(float(2 * ELITE - i), i)
     assert [run_s for run_s, _ in state.elite] == [float(i) for i in range(1, ELITE + 1)]
+
+
+def test_people_are_told_what_speaks_for_a_subgraph() -> None:
+    stalled = task(0, best_s=1e-3, weight=3)
+    better = task(1, best_s=1e-3, history=[(1.0, 2e-3), (2.0, 1e-3)])
+    unmeasured = task(2, best_s=math.inf)
+    states = [stalled, better, unmeasured]
+    assert why_steepest(stalled, states) == "75% of the model's time, may still have more to give"
+    assert why_steepest(better, states) == "25% of the model's time, 50% faster lately"
+    assert why_steepest(unmeasured, states) == "none of its candidates has run yet"

@@ -110,6 +110,7 @@ def tune_relax(
                 clock=clock,
                 warm_start=_warm_start(warm_start, work_dir, tvm.target.Target(target)),
                 checker=_checker(target, work_dir, runner, seed or 0, stack) if check else None,
+                parts=[part for part in (builder, runner, cost_model) if hasattr(part, "same_as")],
             )
         if space == "auto":
             space = space_for(tvm.target.Target(target))

@@ -80,6 +80,10 @@ class FamilyTaskScheduler(_PyTaskScheduler):
     checker
         Compares each candidate that would be the best with its untuned subgraph; None takes every
         candidate at its word.
+    parts
+        The builder, the runner and the cost model that `tune_tasks` is given, as Python has them.
+        What MetaSchedule hands on to a scheduler is its own side of each, without that by which
+        ours build ahead, cut slow candidates short and tell families apart.
     """
 
     def __init__(
@@ -92,8 +96,10 @@ class FamilyTaskScheduler(_PyTaskScheduler):
         tactics: Tactics | None = None,
         warm_start: Callable[[Sequence[Subgraph], Any], Mapping[str, Starters]] | None = None,
         checker: Checker | None = None,
+        parts: Sequence[Any] = (),
     ) -> None:
         super().__init__()
+        self.parts = list(parts)
         self.tactics = tactics
         self.warm_start = warm_start
         self.checker = checker
@@ -122,6 +128,7 @@ class FamilyTaskScheduler(_PyTaskScheduler):
         Results go to `database` if the measure callbacks hold `AddToDatabase`, and the cost model
         always learns. Other callbacks are called after each round as MetaSchedule does.
         """
+        builder, runner, cost_model = map(self._as_given, (builder, runner, cost_model))
         contexts = list(tasks)
         callbacks = list(measure_callbacks or [])
         records = any(isinstance(c, ms.measure_callback.AddToDatabase) for c in callbacks)
@@ -162,6 +169,12 @@ class FamilyTaskScheduler(_PyTaskScheduler):
         )
         loop = BudgetLoop(rounds, round_trials=int(num_trials_per_iter), on_round=self.on_round)
         self.stopped_by = loop.run()
+
+    def _as_given(self, handed_on: Any) -> Any:
+        for part in self.parts:
+            if handed_on is not None and part.same_as(handed_on):
+                return part
+        return handed_on
 
     def next_task_id(self) -> int:
         """Not asked for: `tune` runs the whole loop."""

@@ -34,7 +34,7 @@ def round_at(elapsed_s: float, estimate_us: float | None) -> RoundEvent:
 
 
 def rounds_until_it_stops(callback: Callback, rounds: list[tuple[float, float | None]]) -> int:
-    """How many rounds a callback sees before it ends the run; all of them and one if it does not."""
+    """The round, from 1, with which a callback ends the run; one more than there are if none."""
     callback.on_start(INFO)
     for count, (elapsed_s, estimate_us) in enumerate(rounds, start=1):
         try:

@@ -12,7 +12,7 @@ import sys
 import tarfile
 from pathlib import Path
 
-ARCHIVE, CONTENTS, SDISTS = "site.tar.xz", "bundle.json", "sdist"
+CONTENTS, SDISTS = "bundle.json", "sdist"
 _DONE = ".complete"
 _SYSTEM_CUDA = Path("/usr/local/cuda")
 
@@ -36,7 +36,7 @@ def unpack(bundle: Path, dest: Path) -> Path:
     """
     try:
         contents = json.loads((bundle / CONTENTS).read_text("utf-8"))
-        python, digest = str(contents["python"]), str(contents["sha256"])
+        python, digests = str(contents["python"]), dict(contents["archives"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BundleError(
             f"{bundle}: no bundle ({type(error).__name__}: {error}); "
@@ -45,21 +45,22 @@ def unpack(bundle: Path, dest: Path) -> Path:
     here = f"{sys.version_info[0]}.{sys.version_info[1]}"
     if python != here:
         raise BundleError(f"{bundle}: is for Python {python}, expected one for {here}")
-    done = dest / _DONE
-    if done.is_file() and done.read_text() == digest:
+    done, wanted = dest / _DONE, json.dumps(digests, sort_keys=True)
+    if done.is_file() and done.read_text() == wanted:
         return dest
-    archive = bundle / ARCHIVE
-    if not archive.is_file() or _sha256(archive) != digest:
-        raise BundleError(f"{archive}: damaged or missing; pack the bundle anew")
+    for name, digest in digests.items():
+        if not (bundle / name).is_file() or sha256(bundle / name) != digest:
+            raise BundleError(f"{bundle / name}: damaged or missing; pack the bundle anew")
     shutil.rmtree(dest, ignore_errors=True)
     dest.mkdir(parents=True)
-    with lzma.open(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
-        # Python before 3.10.12 has no filters; the digest says whose archive it is
-        if hasattr(tarfile, "data_filter"):
-            tar.extractall(dest, filter="data")
-        else:
-            tar.extractall(dest)
-    done.write_text(digest)
+    for name in digests:
+        with lzma.open(bundle / name) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+            # Python before 3.10.12 has no filters; the digest says whose archive it is
+            if hasattr(tarfile, "data_filter"):
+                tar.extractall(dest, filter="data")
+            else:
+                tar.extractall(dest)
+    done.write_text(wanted)
     return dest
 
 
@@ -118,7 +119,8 @@ def _build_environment(environ: dict[str, str]) -> dict[str, str]:
     return {"PATH": os.pathsep.join([path, *bins]), "CFLAGS": "-O1 -g0"}
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """The digest of a file, in hex."""
     found = hashlib.sha256()
     with path.open("rb") as file:
         while part := file.read(1 << 20):

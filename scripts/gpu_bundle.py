@@ -5,13 +5,13 @@
 
 The host is expected to have Python on x86-64 Linux with what comes with PyTorch (NumPy, SciPy,
 networkx, setuptools), CUDA, onnx, click, rich, psutil, cloudpickle, matplotlib and pytest; what it
-lacks of these is added by ``--with NAME``. TVM's compiler is 260 MB, of which a dictionary as large
-as itself leaves a fifth; that takes some minutes of one core and 3 GB of memory.
+lacks of these is added by ``--with NAME``. TVM's compiler is 260 MB, of which a dictionary of that
+size leaves a fifth; that takes some minutes of one core and 3 GB of memory. It is an archive of
+its own, so that neither is larger than what may be carried at a time.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import lzma
@@ -24,7 +24,7 @@ import zipfile
 from pathlib import Path
 
 import click
-from _gpu_bundle import ARCHIVE, CONTENTS, SDISTS
+from _gpu_bundle import CONTENTS, SDISTS, sha256
 
 # Packages whose version decides what a run does, and whose version here they get. XGBoost's own
 # wheel needs NCCL, hundreds of MB for training on several GPUs.
@@ -49,6 +49,7 @@ SOURCES = ("pycuda",)
 # sources and headers, for those who build TVM or against it
 _UNUSED = ("3rdparty", "src", "include", "web", "licenses", "cmake", "lib64", "share")
 _UNUSED_FILES = ("*.pyc", "*.pyx", "*.pyi", "*.cdx.json", "libtvm_ffi_testing.so")
+_LARGE = "libtvm_compiler.so"
 _LAST_GLIBC = 39
 _DICTIONARY = 256 << 20
 
@@ -104,18 +105,27 @@ def unpack_wheels(wheels: Path, site: Path) -> dict[str, str]:
     return versions
 
 
-def pack(site: Path, archive: Path, preset: int) -> None:
-    """Writes a folder as one file, the largest of its files last."""
+def pack(site: Path, folder: Path, preset: int) -> dict[str, str]:
+    """Writes what is in `site` as archives into `folder`, and gives their digests by name."""
+    files = [p for p in site.rglob("*") if p.is_file() and not any(map(p.match, _UNUSED_FILES))]
+    small = [p for p in files if p.name != _LARGE]
+    large = [p for p in files if p.name == _LARGE]
+    parts = {"site.tar.xz": small, "compiler.tar.xz": large}
+    for name, members in parts.items():
+        _archive(sorted(members), site, folder / name, preset)
+    return {name: sha256(folder / name) for name in parts}
+
+
+def _archive(files: list[Path], site: Path, archive: Path, preset: int) -> None:
     filters = [
         {"id": lzma.FILTER_X86},
         {"id": lzma.FILTER_LZMA2, "preset": preset, "dict_size": _DICTIONARY},
     ]
-    files = [p for p in site.rglob("*") if p.is_file() and not any(map(p.match, _UNUSED_FILES))]
     with (
         lzma.open(archive, "wb", filters=filters) as stream,
         tarfile.open(fileobj=stream, mode="w|") as tar,
     ):
-        for path in sorted(files, key=lambda p: (p.stat().st_size, p)):
+        for path in files:
             tar.add(path, path.relative_to(site), filter=_anonymous)
 
 
@@ -145,14 +155,14 @@ def main(out: Path, python: str, more: tuple[str, ...], preset: int) -> None:
         download_sources(SOURCES, draft / SDISTS)
         versions = unpack_wheels(work / "wheels", work / "site")
         click.echo("packing, which takes some minutes", err=True)
-        pack(work / "site", draft / ARCHIVE, preset | lzma.PRESET_EXTREME)
-        digest = hashlib.sha256((draft / ARCHIVE).read_bytes()).hexdigest()
-        contents = {"python": python, "packages": versions, "sha256": digest}
+        digests = pack(work / "site", draft, preset | lzma.PRESET_EXTREME)
+        contents = {"python": python, "packages": versions, "archives": digests}
         (draft / CONTENTS).write_text(json.dumps(contents, indent=2) + "\n")
         shutil.rmtree(out, ignore_errors=True)
         draft.rename(out)
-    size = sum(p.stat().st_size for p in out.rglob("*") if p.is_file())
-    click.echo(f"{out}: {size / 2**20:.1f} MiB, {', '.join(sorted(versions))}")
+    sizes = {p.name: p.stat().st_size / 2**20 for p in sorted(out.rglob("*")) if p.is_file()}
+    parts = ", ".join(f"{name} {mib:.1f}" for name, mib in sizes.items())
+    click.echo(f"{out}: {sum(sizes.values()):.1f} MiB ({parts}); {', '.join(sorted(versions))}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
 import os
@@ -30,11 +29,12 @@ def bundle(script: Any, tmp_path: Path) -> Path:
     (site / "carried").mkdir(parents=True)
     (site / "carried" / "__init__.py").write_text("VALUE = 7\n")
     (site / "carried" / "core.pyi").write_text("VALUE: int\n")
+    (site / "carried" / "libtvm_compiler.so").write_bytes(b"large")
     (folder / reader.SDISTS).mkdir(parents=True)
-    packer.pack(site, folder / reader.ARCHIVE, 0)
-    digest = hashlib.sha256((folder / reader.ARCHIVE).read_bytes()).hexdigest()
+    digests = packer.pack(site, folder, 0)
+    assert sorted(digests) == ["compiler.tar.xz", "site.tar.xz"]
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    contents = {"python": python, "packages": {"carried": "1"}, "sha256": digest}
+    contents = {"python": python, "packages": {"carried": "1"}, "archives": digests}
     (folder / reader.CONTENTS).write_text(json.dumps(contents))
     return folder
 
@@ -44,6 +44,7 @@ def test_a_bundle_is_unpacked_once_and_imported(script: Any, bundle: Path, tmp_p
     dest = tmp_path / "site"
     assert reader.unpack(bundle, dest) == dest
     assert not (dest / "carried" / "core.pyi").exists()
+    assert (dest / "carried" / "libtvm_compiler.so").read_bytes() == b"large"
     environ = {**os.environ, "PYTHONPATH": str(dest)}
     subprocess.run([sys.executable, "-c", "import carried"], env=environ, check=True)
     (dest / "carried" / "kept").touch()
@@ -62,7 +63,13 @@ def test_a_bundle_that_does_not_fit_is_refused(script: Any, bundle: Path, tmp_pa
     with pytest.raises(reader.BundleError, match=r"is for Python 3\.5, expected one for 3\."):
         reader.unpack(bundle, tmp_path / "site")
     (bundle / reader.CONTENTS).write_text(json.dumps(contents))
-    with (bundle / reader.ARCHIVE).open("ab") as file:
-        file.write(b"x")
-    with pytest.raises(reader.BundleError, match="damaged"):
+    for name in contents["archives"]:
+        whole = (bundle / name).read_bytes()
+        (bundle / name).write_bytes(whole + b"x")
+        with pytest.raises(reader.BundleError, match=f"{name}: damaged"):
+            reader.unpack(bundle, tmp_path / "site")
+        (bundle / name).write_bytes(whole)
+    (bundle / "compiler.tar.xz").unlink()
+    with pytest.raises(reader.BundleError, match=r"compiler\.tar\.xz: damaged or missing"):
         reader.unpack(bundle, tmp_path / "site")
+    assert not (tmp_path / "site").exists()

@@ -6,9 +6,13 @@ import errno
 import fcntl
 import io
 import logging
+import math
+import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +26,14 @@ from familyseer.fleet._dispatch import Dispatcher
 from familyseer.fleet._jobs import Device
 from familyseer.fleet._leases import Leases
 from familyseer.fleet._policy import Policy
+from familyseer.measure import WorkerPool
+from familyseer.measure._cuda_limits import Kernel, refusal
+from familyseer.measure._failures import (
+    MemoryLimitError,
+    StrayProcessError,
+    WorkerStartError,
+    describe_failure,
+)
 from familyseer.measure._gpu_runner import _STRIKES, GpuRunner
 from familyseer.measure._gpu_timing import GpuLostError
 from familyseer.records import RecordBook, read_failures
@@ -63,6 +75,31 @@ def warned(summary: dict[str, Any]) -> Iterator[str]:
 @provokes("subgraphs-fell-back")
 def _fell_back(_place: Place) -> Iterator[str]:
     yield from warned({"fell_back": {**dict.fromkeys("abcde", "no time"), "f": "wrong results"}})
+
+
+@provokes("candidates-failed")
+def _candidates(_place: Place) -> Iterator[str]:
+    calls: tuple[tuple[Any, ...], ...] = ((math.sqrt, -1.0), (os.abort,), (os._exit, 3))
+    with WorkerPool(1) as pool:
+        for function, *args in calls:
+            error = pool.submit(function, *args, timeout_s=60.0).exception()
+            assert error is not None
+            yield describe_failure("build", error)
+        late = pool.submit(time.sleep, 60.0, timeout_s=0.1).exception()
+        assert late is not None
+        yield describe_failure("run", late)
+    # what takes a machine's memory or processes to make
+    for rare in (MemoryLimitError(2048), StrayProcessError(), WorkerStartError()):
+        yield describe_failure("run", rare)
+
+
+@provokes("candidates-failed")
+def _kernels(_place: Place) -> Iterator[str]:
+    kernel = Kernel("conv", (1, 1, 1), (128, 1, 1), 64, 0, 0, 0, 0)
+    for changes in ({"spill_bytes": 8}, {"stack_bytes": 4096}, {"block": (4096, 1, 1)}):
+        refused = refusal((replace(kernel, **changes),), "sm_90")
+        assert refused is not None
+        yield refused
 
 
 @provokes("a-schedule-is-never-used")

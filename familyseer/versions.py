@@ -11,6 +11,7 @@ import importlib.metadata
 import os
 import shlex
 import warnings
+from collections.abc import Iterable
 from functools import cache
 
 from familyseer.errors import UserError
@@ -34,6 +35,12 @@ def installed(name: str) -> tuple[str, str] | None:
         except importlib.metadata.PackageNotFoundError:
             continue
     return None
+
+
+def versions_of(names: Iterable[str]) -> dict[str, str]:
+    """The version of each distribution, ``not installed`` where there is none."""
+    found = {name: installed(name) for name in names}
+    return {name: "not installed" if one is None else one[1] for name, one in found.items()}
 
 
 def complaint(name: str) -> str | None:

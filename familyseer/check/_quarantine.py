@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import math
 import os
@@ -15,6 +14,7 @@ from familyseer.check._verdict import Verdict
 from familyseer.errors import UserError
 from familyseer.subgraphs import Subgraph
 from familyseer.tvm_env import load_tvm
+from familyseer.versions import versions_of
 
 FORMAT = 1
 _PACKAGES = ("familyseer", "apache-tvm", "apache-tvm-ffi", "numpy")
@@ -62,7 +62,7 @@ def quarantine(
         "seed": seed,
         "inputs": inputs,
         "target": str(target),
-        "versions": _versions(),
+        "versions": versions_of(_PACKAGES),
         "trace": _plain(trace.as_json()),
         "tir": load_tvm().ir.save_json(subgraph.mod),
         "script": subgraph.mod.script().splitlines(),
@@ -124,13 +124,3 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "value"):
         return _plain(value.value)
     return [_plain(part) for part in value]
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found

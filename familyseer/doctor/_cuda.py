@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import shutil
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from familyseer.doctor._probe import ask, ask_python
 from familyseer.doctor._report import Check
 from familyseer.toolchain import find_toolkit
+from familyseer.versions import installed
 
 _SECTION = "CUDA"
 _TIMEOUT_S = 20.0
@@ -88,7 +88,7 @@ def check_cuda(tvm: Mapping[str, Any]) -> list[Check]:
         *_driver(),
         _nvrtc(),
         _headers(),
-        *([_compiles()] if tvm and _installed("cuda-bindings") else []),
+        *([_compiles()] if tvm and installed("cuda-bindings") else []),
         *([_tvm_runtime(tvm)] if tvm else []),
         _pycuda(),
     ]
@@ -124,7 +124,7 @@ def _driver_release() -> str:
 
 def _nvrtc() -> Check:
     name = "nvrtc"
-    if not _installed("cuda-bindings"):
+    if not installed("cuda-bindings"):
         return Check(_SECTION, name, "missing", "no cuda-bindings", False, _NO_NVRTC)
     facts, fault = ask_python(_NVRTC_PROBE, _TIMEOUT_S)
     if not facts:
@@ -161,17 +161,9 @@ def _tvm_runtime(tvm: Mapping[str, Any]) -> Check:
 
 def _pycuda() -> Check:
     cost = "SpAMM's CUDA kernels and kernel libraries cannot be run here"
-    if not _installed("pycuda"):
+    if not installed("pycuda"):
         return Check(_SECTION, "pycuda", "missing", "", False, cost)
     facts, fault = ask_python(_PYCUDA_PROBE, _TIMEOUT_S)
     if not facts:
         return Check(_SECTION, "pycuda", "failed", fault, False, cost)
     return Check(_SECTION, "pycuda", "ok", str(facts["version"]))
-
-
-def _installed(distribution: str) -> bool:
-    try:
-        importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True

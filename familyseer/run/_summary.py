@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 import platform
 from dataclasses import asdict
@@ -13,19 +12,14 @@ from familyseer.options import TuneOptions
 from familyseer.run._finish import Finished
 from familyseer.run._header import plain_options
 from familyseer.search import Clock, TaskState
+from familyseer.versions import versions_of
 
 _PACKAGES = ("familyseer", "apache-tvm", "apache-tvm-ffi", "xgboost", "numpy", "onnx")
 
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide what a run does."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    return {"python": platform.python_version(), **versions_of(_PACKAGES)}
 
 
 def output_specs(model: LoadedModel, outputs: list[Any] | None) -> list[dict[str, Any]]:

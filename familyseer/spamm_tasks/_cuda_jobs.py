@@ -131,9 +131,9 @@ def product_on(
     least = engine.tau_span(device, tau)
 
     def product(a: Any, b: Any, c: Any) -> Callable[[], Any]:
-        shape, (bm, bk, bn) = (*a.shape, b.shape[1]), config.block
+        shape = *a.shape, b.shape[1]
         with LOCK, device.current():
-            norms = engine.norms(a, bm, bk), engine.norms(b, bk, bn)
+            norms = engine.norms_of_both(a, b, config.block)
             tiling = engine.tiling_of(config, shape)
             lists = engine.make_lists(device, grid(shape, config.block), tiling, *norms, least)
             engine.multiply(a, b, c, lists, config)

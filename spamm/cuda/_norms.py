@@ -9,6 +9,7 @@ float32 either way.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,20 +85,20 @@ __device__ __forceinline__ void add(uint4 piece, double (&sums)[4]) {
 }
 
 _BODY = """\
-// Chunks of a block that are loaded at once, and how many of them a lane loads before it adds.
-constexpr int ROW_CHUNKS = COLS * (int)sizeof(Element) / 16;
-constexpr int CHUNKS = ROWS * ROW_CHUNKS;
-constexpr int BATCH = 8;
-constexpr int STEP = 32 * SHARE;
-
 // One warp, or SHARE of them, for each block of the matrix. `rows` and `cols` of it are there.
-extern "C" __global__ void __launch_bounds__(32 * WARPS) spamm_norms(
-    const Element* matrix, int m, int n, long long leading, float* norms, long long row_stride,
-    long long col_stride) {
+template <int ROWS, int COLS, int SHARE, bool ALIGNED>
+__device__ __forceinline__ void norms_of(
+    int thread_block, const Element* matrix, int m, int n, long long leading, float* norms,
+    long long row_stride, long long col_stride) {
+  // Chunks of a block that are loaded at once, and how many of them a lane loads before it adds.
+  constexpr int ROW_CHUNKS = COLS * (int)sizeof(Element) / 16;
+  constexpr int CHUNKS = ROWS * ROW_CHUNKS;
+  constexpr int BATCH = 8;
+  constexpr int STEP = 32 * SHARE;
   __shared__ double shares[WARPS];
   const int warp = threadIdx.x / 32, first = threadIdx.x % (32 * SHARE);
   const int across = (n + COLS - 1) / COLS, down = (m + ROWS - 1) / ROWS;
-  const long long block = (long long)blockIdx.x * (WARPS / SHARE) + warp / SHARE;
+  const long long block = (long long)thread_block * (WARPS / SHARE) + warp / SHARE;
   const int i = (int)(block / across), j = (int)(block % across);
   double sums[4] = {0.0, 0.0, 0.0, 0.0};
   if (i < down) {
@@ -140,6 +141,23 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) spamm_norms(
   }
 }
 """
+
+_KERNEL = """\
+extern "C" __global__ void __launch_bounds__(32 * WARPS) spamm_norms(
+    {parameters}) {{
+  int block = blockIdx.x;
+  {body}
+}}
+"""
+_PARAMETERS = (
+    ("const Element*", "matrix"),
+    ("int", "m"),
+    ("int", "n"),
+    ("long long", "leading"),
+    ("float*", "norms"),
+    ("long long", "row_stride"),
+    ("long long", "col_stride"),
+)
 
 
 @dataclass(frozen=True)
@@ -187,28 +205,51 @@ class NormsConfig:
         return min(_WARPS, 1 << max(0, wanted.bit_length() - 1))
 
 
-def norms_source(config: NormsConfig) -> str:
-    """CUDA C++ text of ``spamm_norms`` for a configuration.
+def norms_source(*configs: NormsConfig) -> str:
+    """CUDA C++ text of ``spamm_norms`` for one matrix, or for several of one type in one launch.
 
     Raises
     ------
     ValueError
-        The configuration cannot be a kernel; the message says why.
+        A configuration cannot be a kernel; the message says why.
     """
-    reason = config.validate()
-    if reason is not None:
-        raise ValueError(f"norms: {reason}")
+    for config in configs:
+        reason = config.validate()
+        if reason is not None:
+            raise ValueError(f"norms: {reason}")
+    (dtype,) = {config.dtype for config in configs}
     head = [
-        _INCLUDE.get(config.dtype, ""),
-        f"typedef {_TYPE[config.dtype]} Element;",
-        f"constexpr int ROWS = {config.rows}, COLS = {config.cols};",
-        f"constexpr int WARPS = {_WARPS}, SHARE = {config.share};",
-        f"constexpr bool ALIGNED = {str(config.aligned).lower()};",
-        f"#define EXPAND(x) {_EXPAND[config.dtype]}",
+        _INCLUDE.get(dtype, ""),
+        f"typedef {_TYPE[dtype]} Element;",
+        f"constexpr int WARPS = {_WARPS};",
+        f"#define EXPAND(x) {_EXPAND[dtype]}",
         "__device__ __forceinline__ void add(double x, double& sum) { sum = __fma_ru(x, x, sum); }",
         "",
     ]
-    return "\n".join(head) + _ADD_WORD[config.dtype] + _BODY
+    return "\n".join(head) + _ADD_WORD[dtype] + _BODY + _kernel(configs)
+
+
+def _kernel(configs: Sequence[NormsConfig]) -> str:
+    """The kernel, whose thread blocks belong to the first matrix, then to the next."""
+    parameters, statements = [], []
+    for number, config in enumerate(configs):
+        names = [f"{name}_{number}" for _, name in _PARAMETERS]
+        parameters += [f"{kind} {name}_{number}" for kind, name in _PARAMETERS]
+        shape = f"{config.rows}, {config.cols}, {config.share}, {str(config.aligned).lower()}"
+        call = f"norms_of<{shape}>(block, {', '.join(names)});"
+        if number + 1 < len(configs):
+            parameters.append(f"int blocks_{number}")
+            call = f"if (block < blocks_{number}) {{\n    {call}\n    return;\n  }}\n"
+            call += f"  block -= blocks_{number};"
+        statements.append(call)
+    return _KERNEL.format(parameters=",\n    ".join(parameters), body="\n  ".join(statements))
+
+
+def joined(first: Launch, second: Launch) -> Launch:
+    """Two launches of ``spamm_norms`` as one, of the source for both configurations."""
+    blocks = first.grid[0]
+    args = (*first.args, np.int32(blocks), *second.args)
+    return Launch(KERNEL_NAME, (blocks + second.grid[0], 1, 1), first.block, args)
 
 
 def norms_launch(

@@ -16,8 +16,21 @@ import numpy as np
 from spamm.cuda._launch import Buffer, Launch, Program
 from spamm.cuda._order import ORDER_THREADS, Tiling, order_text
 from spamm.cuda._sweep import SWEEP, THREADS, checked_grid, rows_per_thread, sweep_blocks
+from spamm.cuda._tau import RATIO, RatioPasses, ratio_passes
 
 _WARPS = ORDER_THREADS // 32
+
+_TAU_GIVEN = """\
+#define TAU_PARAMETERS const float* tau
+#define TAU *tau
+"""
+
+_TAU_OF_RATIO = """\
+#define TAU_PARAMETERS                                                                      \\
+  const unsigned long long *histogram, int histogram_bits, const long long *search_before,  \\
+      double wanted, long long products, float *tau, long long *kept
+#define TAU tau_of_ratio(histogram, histogram_bits, search_before, wanted, products, tau, kept)
+"""
 
 _COUNT = """\
 __device__ __forceinline__ void decide(const float* const (&a)[ROWS], float b, int k0, int bit,
@@ -36,14 +49,15 @@ __device__ __forceinline__ void decide(const float* const (&a)[ROWS], float b, i
 // Decides about every product: bits (mb, nb, words) and the counts of them; the kept products of
 // each row; and, for each thread block, the sum of squares of its cells' skipped products.
 extern "C" __global__ void __launch_bounds__(SWEEP_THREADS, 2) spamm_plan_count(
-    const float* norms_a, const float* norms_b, const float* tau, int mb, int kb, int nb,
-    unsigned* bits, int* counts, unsigned long long* row_work, double* error_parts) {
-  __shared__ int kept[SLICES][ROWS][32];
+    const float* norms_a, const float* norms_b, int mb, int kb, int nb, unsigned* bits, int* counts,
+    unsigned long long* row_work, double* error_parts,
+    TAU_PARAMETERS) {
+  __shared__ int kept_of[SLICES][ROWS][32];
   __shared__ double skipped[SLICES][ROWS][32];
   __shared__ double squares_of[ROWS];
   const int lane = threadIdx.x, slice = threadIdx.y, words = (kb + 31) / 32;
   const int columns = (nb + 31) / 32, units = (mb + ROWS - 1) / ROWS * columns;
-  const float least = *tau;
+  const float least = TAU;
   double squares = 0.0;
   for (int unit = blockIdx.x; unit < units; unit += gridDim.x) {
     const int j = unit % columns * 32 + lane, first = unit / columns * ROWS;
@@ -87,7 +101,7 @@ extern "C" __global__ void __launch_bounds__(SWEEP_THREADS, 2) spamm_plan_count(
     }
 #pragma unroll
     for (int r = 0; r < ROWS; ++r) {
-      kept[slice][r][lane] = count[r];
+      kept_of[slice][r][lane] = count[r];
       skipped[slice][r][lane] = sum[r];
     }
     __syncthreads();
@@ -95,7 +109,7 @@ extern "C" __global__ void __launch_bounds__(SWEEP_THREADS, 2) spamm_plan_count(
       int row_count = 0;
       double cell = 0.0;
       for (int s = 0; s < SLICES; ++s) {
-        row_count += kept[s][slice][lane];
+        row_count += kept_of[s][slice][lane];
         cell = __dadd_ru(cell, skipped[s][slice][lane]);
       }
       const int i = first + slice;
@@ -195,18 +209,28 @@ extern "C" __global__ void __launch_bounds__(LIST_THREADS) spamm_plan_lists(
 """
 
 
-def planning_source(rows: int, tiling: Tiling) -> str:
-    """CUDA C++ text of the planning kernels; rows: what `rows_per_thread` says."""
+def planning_source(rows: int, tiling: Tiling, *, ratio: bool = False) -> str:
+    """CUDA C++ text of the planning kernels.
+
+    Parameters
+    ----------
+    rows
+        What `rows_per_thread` says.
+    ratio
+        Whether tau comes from passes for a ratio; else it is given.
+    """
     head = f"constexpr int ROWS = {rows}, LIST_THREADS = {ORDER_THREADS}, WARPS = {_WARPS};\n"
-    return "\n".join([head, SWEEP, _COUNT, order_text(tiling), _LISTS])
+    tau = RATIO + _TAU_OF_RATIO if ratio else _TAU_GIVEN
+    return "\n".join([head, SWEEP, tau, _COUNT, order_text(tiling), _LISTS])
 
 
 def planning_program(
     grid: tuple[int, int, int],
     tiling: Tiling,
     capacity: int,
+    ratio: float | None = None,
 ) -> Program:
-    """From block norms and tau to a plan's lists, on one stream.
+    """From block norms, and tau or a valid ratio, to a plan's lists, on one stream.
 
     Inputs are ``norms_a`` (mb, kb) and ``norms_b`` (kb, nb), float32 and +inf for blocks that must
     not be skipped, and ``tau``, one float32 (see `spamm.cuda._sweep.float32_below`). Results are
@@ -214,6 +238,11 @@ def planning_program(
     (uint64, mb: kept products of each row of C's blocks), ``error_bound`` (float64, 1: ||E||_F,
     rounded up; what the norms themselves lack is not in it) and ``order`` (int32: C's tiles,
     heaviest first).
+
+    For a ratio, ``tau`` is a result too, the one whose valid ratio is nearest to that wanted among
+    those of float32, and ``kept`` (int64, 2) says how many products the two nearest values of tau
+    keep, the first at least as many as wanted. What ``tau`` keeps is the nearer of them; where
+    neither is near enough, too many products are equal or not finite.
 
     Parameters
     ----------
@@ -226,6 +255,8 @@ def planning_program(
         allocate that much and run `lists_launch` once more. The whole grid's products always are
         enough; for large grids a plan before this one, or the rank a search was made for, tells
         about how many will be.
+    ratio
+        Above 0, at most 1; None where tau is given.
 
     Raises
     ------
@@ -239,11 +270,13 @@ def planning_program(
     int32, int64 = np.dtype(np.int32), np.dtype(np.int64)
     uint64, float64 = np.dtype(np.uint64), np.dtype(np.float64)
     sizes = (np.int32(mb), np.int32(kb), np.int32(nb))
-    norms = ("norms_a", "norms_b", "tau")
+    norms = ("norms_a", "norms_b")
+    passes = RatioPasses((), (), ("tau",)) if ratio is None else ratio_passes(grid, ratio)
     return Program(
-        source=planning_source(rows, tiling),
-        inputs=norms,
+        source=planning_source(rows, tiling, ratio=ratio is not None),
+        inputs=(*norms, "tau") if ratio is None else norms,
         buffers=(
+            *passes.buffers,
             Buffer("bits", np.dtype(np.uint32), mb * nb * -(-kb // 32)),
             Buffer("counts", int32, mb * nb),
             Buffer("row_work", uint64, mb, zeroed=True),
@@ -254,11 +287,12 @@ def planning_program(
             Buffer("order", int32, tiles_m * tiles_n),
         ),
         launches=(
+            *passes.launches,
             Launch(
                 "spamm_plan_count",
                 (blocks, 1, 1),
                 THREADS,
-                (*norms, *sizes, "bits", "counts", "row_work", "error_parts"),
+                (*norms, *sizes, "bits", "counts", "row_work", "error_parts", *passes.args),
             ),
             lists_launch(grid, tiling, capacity),
         ),

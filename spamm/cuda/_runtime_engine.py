@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from spamm.cuda._device import Device, Span, fetch_array, upload_array
 from spamm.cuda._interop import ITEM_BYTES, View
 from spamm.cuda._launch import Buffer, Launch, Program
 from spamm.cuda._multiply import KERNEL_NAME, multiply_program, multiply_source
-from spamm.cuda._norms import NormsConfig, norms_launch, norms_source
+from spamm.cuda._norms import NormsConfig, joined, norms_launch, norms_source
 from spamm.cuda._order import Tiling
 from spamm.cuda._planning import lists_launch, planning_program
 from spamm.cuda._runtime_kernels import (
@@ -31,7 +31,7 @@ from spamm.cuda._runtime_kernels import (
     probe_source,
 )
 from spamm.cuda._sweep import float32_below
-from spamm.cuda._tau import bound_program, ratio_program
+from spamm.cuda._tau import bound_program
 
 Array = npt.NDArray[Any]
 Spans = dict[str, Span]
@@ -43,7 +43,6 @@ _PROGRAMS = 256
 
 norms_text = functools.lru_cache(_PROGRAMS)(norms_source)
 planning = functools.lru_cache(_PROGRAMS)(planning_program)
-for_ratio = functools.lru_cache(_PROGRAMS)(ratio_program)
 for_bound = functools.lru_cache(_PROGRAMS)(bound_program)
 product = functools.lru_cache(_PROGRAMS)(multiply_program)
 product_text = functools.lru_cache(_PROGRAMS)(multiply_source)
@@ -136,36 +135,52 @@ def row_major(matrix: View) -> View:
     return packed
 
 
+class _NormsPart(NamedTuple):
+    """What one matrix adds to a launch of the norm kernel."""
+
+    config: NormsConfig
+    launch: Launch
+    spans: Spans
+    found: Span
+
+
 def norms(matrix: View, rows: int, cols: int) -> Span:
     """Float32 Frobenius norms of a matrix's blocks, rounded up; +inf for NaN and infinities.
 
     The matrix has at least one element; a column-major one is read as it lies.
     """
+    part = _norms_part(matrix, rows, cols, "")
+    start(matrix.device, norms_text(part.config), part.launch, part.spans)
+    return part.found
+
+
+def norms_of_both(a: View, b: View, block: Sizes) -> tuple[Span, Span]:
+    """`norms` of A and of B, of one type, in one launch."""
+    bm, bk, bn = block
+    of_a, of_b = _norms_part(a, bm, bk, "_a"), _norms_part(b, bk, bn, "_b")
+    text = norms_text(of_a.config, of_b.config)
+    start(a.device, text, joined(of_a.launch, of_b.launch), {**of_a.spans, **of_b.spans})
+    return of_a.found, of_b.found
+
+
+def _norms_part(matrix: View, rows: int, cols: int, suffix: str) -> _NormsPart:
     transposed = not matrix.is_row_major and matrix.transposed.is_row_major
     seen = matrix.transposed if transposed else row_major(matrix)
     if transposed:
         rows, cols = cols, rows
     config = NormsConfig.for_matrix(seen.dtype, rows, cols, seen.address, seen.leading)
-    (m, n), device = seen.shape, matrix.device
+    m, n = seen.shape
     count = -(-m // rows) * -(-n // cols)
-    memory = device.allocate(4 * count)
+    memory = matrix.device.allocate(4 * count)
     found = Span(memory.address, 4 * count, 4, memory)
-    launch = norms_launch(config, (m, n), seen.leading, "matrix", "norms", transposed=transposed)
-    start(device, norms_text(config), launch, {"matrix": seen.span, "norms": found})
-    return found
+    names = f"matrix{suffix}", f"norms{suffix}"
+    launch = norms_launch(config, (m, n), seen.leading, *names, transposed=transposed)
+    return _NormsPart(config, launch, dict(zip(names, (seen.span, found), strict=True)), found)
 
 
 def tau_span(device: Device, tau: float) -> Span:
     """A float32 tau on a device, not above the given one."""
     return upload_array(device, np.array([float32_below(tau)], np.float32))
-
-
-def tau_for_ratio(
-    device: Device, sizes: Sizes, ratio: float, norms_a: Span, norms_b: Span
-) -> tuple[Span, Callable[[], Array]]:
-    """The tau nearest to a valid ratio, and a pending pair of how many products it could keep."""
-    found = run(device, for_ratio(sizes, ratio), {"norms_a": norms_a, "norms_b": norms_b})
-    return found["tau"], fetch_array(device, found["kept"], np.int64)
 
 
 def tau_for_bound(device: Device, sizes: Sizes, bound: float, norms_a: Span, norms_b: Span) -> Span:
@@ -178,10 +193,27 @@ def make_lists(
     device: Device, sizes: Sizes, tiling: Tiling, norms_a: Span, norms_b: Span, tau: Span
 ) -> Lists:
     """The kept products; waits only where the lists could be too long to allocate unseen."""
+    given = {"norms_a": norms_a, "norms_b": norms_b, "tau": tau}
+    return _lists(_planned(device, sizes, tiling, given, None), tiling)
+
+
+def lists_for_ratio(
+    device: Device, sizes: Sizes, tiling: Tiling, norms_a: Span, norms_b: Span, ratio: float
+) -> tuple[Lists, Span, Callable[[], Array]]:
+    """As `make_lists` for the tau nearest to a valid ratio.
+
+    That tau comes too, and a pending pair of how many products it could keep.
+    """
+    found = _planned(device, sizes, tiling, {"norms_a": norms_a, "norms_b": norms_b}, ratio)
+    return _lists(found, tiling), found["tau"], fetch_array(device, found["kept"], np.int64)
+
+
+def _planned(
+    device: Device, sizes: Sizes, tiling: Tiling, given: Spans, ratio: float | None
+) -> Spans:
     mb, kb, nb = sizes
     capacity = min(mb * kb * nb, _MOST_UNKNOWN)
-    given = {"norms_a": norms_a, "norms_b": norms_b, "tau": tau}
-    program = planning(sizes, tiling, capacity)
+    program = planning(sizes, tiling, capacity, ratio)
     found = run(device, program, given)
     if capacity < mb * kb * nb:
         last = Span(found["offsets"].address + 8 * mb * nb, 8, 8, found["offsets"].owner)
@@ -189,6 +221,10 @@ def make_lists(
         if needed > capacity:
             found |= _buffers(device, (Buffer("ks", np.dtype(np.int32), needed),))
             start(device, program.source, lists_launch(sizes, tiling, needed), found)
+    return found
+
+
+def _lists(found: Spans, tiling: Tiling) -> Lists:
     return Lists(found["offsets"], found["ks"], found["order"], tiling, found["error_bound"])
 
 

@@ -79,21 +79,24 @@ class Work:
         """A plan for a criterion, made on the device."""
         home, sizes = self._operands.home, self._grid
         norms_a, norms_b = self._norms_of(index)
-        ratio = None
-        check: Callable[[], None] = _no_check
+        shape = self._operands.shape
         if criterion.name == "valid_ratio" and criterion.value < 1:
             ratio = criterion.value
-            tau, kept = engine.tau_for_ratio(home, sizes, ratio, norms_a, norms_b)
+            config = self._config(home, shape, ratio)
+            tiling = engine.tiling_of(config, shape)
+            lists, tau, kept = engine.lists_for_ratio(home, sizes, tiling, norms_a, norms_b, ratio)
             check = partial(_check_ratio, ratio, kept, sizes)
-        elif criterion.name == "max_rel_error":
+            return Planned(norms_a, norms_b, tau, lists, check, config)
+        if criterion.name == "max_rel_error":
             bound = criterion.bound(self._probable_norm(index))
             tau = self._tau_for_bound(index, bound if np.isfinite(bound) else 0.0)
         else:
             tau = engine.tau_span(home, criterion.value if criterion.name == "tau" else 0.0)
-        config = self._config(home, self._operands.shape, ratio)
-        tiling = engine.tiling_of(config, self._operands.shape)
-        lists = engine.make_lists(home, sizes, tiling, norms_a, norms_b, tau)
-        return Planned(norms_a, norms_b, tau, lists, check, config)
+        config = self._config(home, shape, None)
+        lists = engine.make_lists(
+            home, sizes, engine.tiling_of(config, shape), norms_a, norms_b, tau
+        )
+        return Planned(norms_a, norms_b, tau, lists, _no_check, config)
 
     def host_plan(self, planned: Planned) -> Plan:
         """The plan for the host; the device's lists stay in use for it."""
@@ -202,17 +205,16 @@ class Work:
 
     def _norms_of(self, index: Index) -> tuple[Span, Span]:
         """Norms of both matrices at an index; those that broadcasting repeats only once."""
-        bm, bk, bn = self.block
-        found = []
-        for name, stack, rows, cols in (
-            ("a", self._operands.a, bm, bk),
-            ("b", self._operands.b, bk, bn),
-        ):
-            own = own_index(stack, index)
-            if (name, own) not in self._norms:
-                self._norms[name, own] = engine.norms(stack.at(own), rows, cols)
-            found.append(self._norms[name, own])
-        return found[0], found[1]
+        (bm, bk, bn), (a, b), made = self.block, self._operands.pair(index), self._norms
+        of_a = "a", own_index(self._operands.a, index)
+        of_b = "b", own_index(self._operands.b, index)
+        if of_a not in made and of_b not in made:
+            made[of_a], made[of_b] = engine.norms_of_both(a, b, self.block)
+        if of_a not in made:
+            made[of_a] = engine.norms(a, bm, bk)
+        if of_b not in made:
+            made[of_b] = engine.norms(b, bk, bn)
+        return made[of_a], made[of_b]
 
     def _config_of(self, device: Device, plan: Plan) -> MultiplyConfig:
         return self._config(device, plan.shape, plan.valid_ratio)

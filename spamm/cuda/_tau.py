@@ -5,14 +5,16 @@ norms are not negative, so they are in the order of their bits. Nothing but coun
 stored, and the host does not wait between the passes.
 
 For a ratio, a pass counts the products by their next 11 or 10 bits, after which those of the
-product of the wanted rank are known: three passes. For a bound, a pass adds up what each of 15
-values of the next 4 bits would skip, and the largest that keeps the bound stays: eight passes. Each
-kernel starts with what the one before has left to decide, which all its thread blocks do alike.
+product of the wanted rank are known: three passes, and what is left to do begins the planning. For
+a bound, a pass adds up what each of 15 values of the next 4 bits would skip, and the largest that
+keeps the bound stays: eight passes. Each kernel starts with what the one before has left to decide,
+which all its thread blocks do alike.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,7 +30,7 @@ _SHIFTS = tuple(range(28, -1, -4))
 # plan then says of its error is within the bound too.
 _BOUND_SLACK = 2.0**-16
 
-_RATIO = """\
+RATIO = """\
 constexpr int BINS = 2048, BINS_PER_THREAD = BINS / SWEEP_THREADS;
 
 // Of numbers counted in bins: the bin of the rank-th largest, how many lie in larger bins and how
@@ -117,21 +119,25 @@ extern "C" __global__ void __launch_bounds__(SWEEP_THREADS) spamm_tau_count(
     if (bins[bin]) atomicAdd(&histogram[bin], (unsigned long long)bins[bin]);
 }
 
-// tau, and what it and the next larger tau keep. `wanted` need not be whole.
-extern "C" __global__ void __launch_bounds__(SWEEP_THREADS) spamm_tau_of_ratio(
+// tau, after the last pass; the first thread block notes it, and what it and the next larger tau
+// keep. `wanted` need not be whole.
+__device__ __forceinline__ float tau_of_ratio(
     const unsigned long long* histogram, int bits, const long long* search_before, double wanted,
     long long products, float* tau, long long* kept) {
   const int thread = 32 * threadIdx.y + threadIdx.x;
   const Search from = {search_before[0], search_before[1], search_before[2]};
   long long here;
   const Search search = advance(from, histogram, bits, thread, here);
-  if (thread > 0) return;
   const unsigned key = (unsigned)search.prefix;
   const long long more = key ? search.above + here : products, fewer = search.above;
   const bool next = key < LARGEST && (double)more - wanted > wanted - (double)fewer;
-  *tau = __uint_as_float(min(key, LARGEST) + (next ? 1u : 0u));
-  kept[0] = more;
-  kept[1] = fewer;
+  const float found = __uint_as_float(min(key, LARGEST) + (next ? 1u : 0u));
+  if (blockIdx.x == 0 && thread == 0) {
+    *tau = found;
+    kept[0] = more;
+    kept[1] = fewer;
+  }
+  return found;
 }
 """
 
@@ -229,13 +235,27 @@ extern "C" __global__ void __launch_bounds__(SWEEP_THREADS) spamm_tau_of_bound(
 """
 
 
-def ratio_program(grid: tuple[int, int, int], ratio: float) -> Program:
-    """The tau whose valid ratio is nearest to the one wanted, exactly, among those of float32.
+class RatioPasses(NamedTuple):
+    """Passes over all products that leave little to find the tau of a valid ratio.
 
-    Inputs are ``norms_a`` (mb, kb) and ``norms_b`` (kb, nb), float32. Results are ``tau`` (float32,
-    1) and ``kept`` (int64, 2): how many products the two nearest values of tau keep, the first at
-    least as many as wanted. What ``tau`` keeps is the nearer of them; where neither is near enough,
-    too many products are equal or not finite.
+    Attributes
+    ----------
+    buffers, launches
+        Of kernels in `RATIO`; ``tau`` (float32, 1) and ``kept`` (int64, 2) are among the buffers,
+        but filled by whoever calls ``tau_of_ratio``.
+    args
+        Of ``tau_of_ratio``.
+    """
+
+    buffers: tuple[Buffer, ...]
+    launches: tuple[Launch, ...]
+    args: tuple[Argument, ...]
+
+
+def ratio_passes(grid: tuple[int, int, int], ratio: float) -> RatioPasses:
+    """Towards the tau whose valid ratio is nearest to the one wanted, among those of float32.
+
+    Inputs are ``norms_a`` (mb, kb) and ``norms_b`` (kb, nb), float32.
 
     Parameters
     ----------
@@ -284,19 +304,14 @@ def ratio_program(grid: tuple[int, int, int], ratio: float) -> Program:
         "tau",
         "kept",
     )
-    launches.append(Launch("spamm_tau_of_ratio", (1, 1, 1), THREADS, args))
     uint64, int64 = np.dtype(np.uint64), np.dtype(np.int64)
-    return Program(
-        source=SWEEP + _RATIO,
-        inputs=("norms_a", "norms_b"),
-        buffers=(
-            *(Buffer(f"histogram_{n}", uint64, _BINS, zeroed=True) for n in range(end + 1)),
-            *(Buffer(f"search_{n}", int64, 3) for n in range(end + 1)),
-            Buffer("tau", np.dtype(np.float32), 1),
-            Buffer("kept", int64, 2),
-        ),
-        launches=tuple(launches),
+    buffers = (
+        *(Buffer(f"histogram_{n}", uint64, _BINS, zeroed=True) for n in range(end + 1)),
+        *(Buffer(f"search_{n}", int64, 3) for n in range(end + 1)),
+        Buffer("tau", np.dtype(np.float32), 1),
+        Buffer("kept", int64, 2),
     )
+    return RatioPasses(buffers, tuple(launches), args)
 
 
 def bound_program(grid: tuple[int, int, int], bound: float) -> Program:
@@ -304,7 +319,7 @@ def bound_program(grid: tuple[int, int, int], bound: float) -> Program:
 
     E_ij is the sum of the skipped ||A_ik|| ||B_kj|| (arXiv 2005.10680). Sums are made in float32,
     rounding up: the bound holds, and at most 2^-17 + kb 2^-26 of it is given away. Inputs are
-    ``norms_a`` and ``norms_b`` as for `ratio_program`, the result is ``tau`` (float32, 1).
+    ``norms_a`` and ``norms_b`` as for `ratio_passes`, the result is ``tau`` (float32, 1).
 
     Parameters
     ----------

@@ -103,6 +103,7 @@ class EmulatedDevice:
         return wait
 
     def zero(self, address: int, nbytes: int) -> None:
+        self.log.append(("zero", nbytes))
         self.at(address, nbytes)[:] = 0
 
     def copy(self, address: int, source: Device, source_address: int, nbytes: int) -> None:

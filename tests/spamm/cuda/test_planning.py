@@ -15,7 +15,7 @@ from spamm.cuda._launch import Buffer, Program
 from spamm.cuda._order import Tiling
 from spamm.cuda._planning import lists_launch, planning_program
 from spamm.cuda._sweep import float32_below, rows_per_thread
-from spamm.cuda._tau import bound_program, ratio_program
+from spamm.cuda._tau import bound_program
 from tests.spamm.cuda.emulator import needs_compiler, run_program
 from tests.spamm.cuda.test_norms import device_norms
 
@@ -156,6 +156,10 @@ def test_tiles_come_heaviest_first_and_each_once(
     # a bucket is half a power of two wide
     assert (sorted_work[1:] <= sorted_work[:-1] * 1.5).all()
     assert np.maximum.accumulate(sorted_work[::-1]).max() == sorted_work.max()
+
+
+def ratio_program(grid: tuple[int, int, int], ratio: float) -> Program:
+    return planning_program(grid, Tiling(), int(np.prod(grid)), ratio)
 
 
 def found_tau(program: Any, norms_a: Norms, norms_b: Norms) -> Arrays:

@@ -230,7 +230,8 @@ def test_batches_broadcast_and_norms_of_what_repeats_are_computed_once(
     b = decaying(48, 32, np.float32, seed=9)
     plan = spamm.plan(a, b, valid_ratio=0.5, block=BLOCK, backend="cuda")
     assert isinstance(plan, spamm.BatchPlan)
-    assert gpus[0].launched("spamm_norms") == 4
+    # of A and B together where neither is known yet
+    assert gpus[0].launched("spamm_norms") == 3
     got = spamm.multiply(plan, a, b, backend="cuda")
     for index in range(3):
         close(got[index], kept_only(a[index], b, plan[index]))
@@ -297,6 +298,21 @@ def test_nothing_stays_allocated_and_old_lists_do_not_serve_new_plans(
         assert gpus[1].allocations == 0
 
 
+@pytest.mark.parametrize(
+    ("criterion", "planning"),
+    [({"tau": 1e-3}, []), ({"valid_ratio": 0.4}, ["spamm_tau_count"] * 3)],
+)
+def test_a_product_is_few_launches(
+    gpus: Gpus, decaying: Decaying, criterion: dict[str, float], planning: list[str]
+) -> None:
+    a, b = (Foreign(gpus[0], decaying(64, 64, np.float16, seed=seed)) for seed in (0, 1))
+    spamm.matmul(a, b, block=BLOCK, **criterion)
+    launched = [what[1] for what in gpus[0].log if what[0] == "launch"]
+    lists = ["spamm_plan_count", "spamm_plan_lists"]
+    assert launched == ["spamm_norms", *planning, *lists, "spamm_multiply"]
+    assert sum(what[0] == "zero" for what in gpus[0].log) == 2
+
+
 def test_the_host_waits_for_nothing_while_arrays_stay_on_the_gpu(
     gpus: Gpus, decaying: Decaying
 ) -> None:
@@ -309,7 +325,8 @@ def test_the_host_waits_for_nothing_while_arrays_stay_on_the_gpu(
     assert ("wait",) not in gpus[0].log
     # a ratio is checked when the product is on its way already
     spamm.matmul(on_gpu, on_gpu, valid_ratio=0.5, block=BLOCK)
-    assert gpus[0].log.index(("wait",)) > gpus[0].log.index(("launch", "spamm_tau_of_ratio"))
+    log = gpus[0].log
+    assert ("launch", "spamm_multiply") not in log[log.index(("wait",)) :]
     last = max(i for i, entry in enumerate(gpus[0].log) if entry == ("launch", "spamm_multiply"))
     assert gpus[0].log.index(("wait",)) > last
 

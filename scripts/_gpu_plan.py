@@ -36,12 +36,16 @@ class Step:
         The most seconds it gets.
     least_s
         With fewer seconds left it is not started.
+    needs
+        What is called before it starts, such as to wait for something that it needs. Its time is
+        not the step's.
     """
 
     name: str
     command: tuple[str, ...]
     limit_s: float
     least_s: float = 0.0
+    needs: Callable[[], object] = lambda: None
 
 
 def run_steps(
@@ -73,6 +77,7 @@ def run_steps(
         if record.step(step.name).get("status") == DONE:
             _say(f"{step.name}: done before")
             continue
+        step.needs()
         left = end - time.monotonic()
         if left < max(step.least_s, 1.0):
             record.note(step.name, status=NO_TIME, error=None)

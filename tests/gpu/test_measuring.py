@@ -139,3 +139,30 @@ def test_a_winner_is_confirmed_and_the_gpus_report(
         assert gpu["arch"].startswith("sm_")
         assert gpu["timed"] > 0
         assert gpu["clocks"]["sm_mhz"] is None or gpu["clocks"]["sm_mhz"][0] > 100
+
+
+def test_a_gpu_behind_rpc_is_timed_with_its_cache_written_over(
+    target: Any, builder: WarmBuilder, runner: GpuRunner
+) -> None:
+    pytest.importorskip("tornado", reason="TVM's tracker needs tornado")
+    from familyseer.fleet import FleetRunner
+    from tests.familyseer.fleet.conftest import KEY, Tracker
+
+    l2 = runner.gpus()[0]["l2_bytes"]
+    tracker = Tracker()
+    try:
+        tracker.wait(tracker.add())
+        fleet = FleetRunner(tracker.address, KEY, target=target, timeout_s=60.0)
+        try:
+            fleet.plan = RunPlan(repeats=3, repeat_ms=2.0)
+            (warm,) = run([doubles(256, N // 4)], target, builder, fleet)
+            fleet.plan = RunPlan(repeats=3, repeat_ms=2.0, working_set_bytes=16 * l2)
+            (cold,) = run([doubles(256, N // 4)], target, builder, fleet)
+            (device,) = fleet.devices()
+        finally:
+            fleet.close()
+    finally:
+        tracker.close()
+    assert (warm.runner_result.error_msg, cold.runner_result.error_msg) == (None, None)
+    assert (device.done, device.cold) == (2, 1)
+    assert all(5e-7 < one.run_s < 5e-3 for one in (warm, cold))

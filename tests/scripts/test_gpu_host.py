@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -160,7 +161,7 @@ def test_the_plan_begins_with_what_tells_most(script: Any, tmp_path: Path) -> No
     host, steps = script("gpu_host"), script("_gpu_steps")
     plan = host.plan(tmp_path / "r.json", tmp_path, 120.0)
     names = [one.name for one in plan]
-    assert names[:5] == ["environment", "tests", "spamm", "matmul", "resnet50-float16"]
+    assert names[:5] == ["environment", "matmul", "tests", "spamm", "resnet50-float16"]
     assert sorted(names) == sorted(steps.STEPS)
     # in 25 minutes the first network at least is compared, whatever comes before it takes
     before = sum(one.limit_s for one in plan[:4])
@@ -168,6 +169,30 @@ def test_the_plan_begins_with_what_tells_most(script: Any, tmp_path: Path) -> No
     for one in plan:
         assert 0 < one.least_s <= one.limit_s
     assert [one.name for one in host.chosen(plan, "sanitizer, tests")] == ["tests", "sanitizer"]
+
+
+def test_what_needs_pycuda_waits_for_it_and_nothing_else_does(
+    script: Any, record: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = script("gpu_host")
+    built = tmp_path / "built"
+    record_is_there = threading.Event()
+
+    def build(*_args: Any) -> str:
+        # not before a step that does without it is over
+        assert record_is_there.wait(60)
+        built.touch()
+        return "built"
+
+    monkeypatch.setattr(host, "build_pycuda", build)
+    looks = (
+        f"import os, sys; print('missing'); sys.exit(0 if os.path.exists({str(built)!r}) else 2)"
+    )
+    steps = [step(script, "matmul", looks), step(script, "tests", looks)]
+    prepared = host.with_pycuda(steps, tmp_path, tmp_path, {})
+    assert run(script, prepared[:1], record) == {"matmul": "missing"}
+    record_is_there.set()
+    assert run(script, prepared[1:], record) == {"matmul": "missing", "tests": "done"}
 
 
 def test_results_are_named_after_the_gpu_and_the_day(script: Any) -> None:

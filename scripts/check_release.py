@@ -5,9 +5,9 @@
 
 The wheel and the sdist are made of the files that git tracks. For each Python that is found, the
 wheel goes into a fresh virtual environment, and from an empty folder `familyseer` is asked for its
-version, its doctor's report, a tuning run of 15 s and its benchmark, and `spamm` for a product;
-then the same package is installed from the sdist. Needs the network, some minutes and about 2 GB a
-Python.
+version, its doctor's report, a tuning run of 15 s, its benchmark, its result in Python and a
+schema, and `spamm` for a product; then the same package is installed from the sdist. Needs the
+network, some minutes and about 2 GB a Python.
 """
 
 from __future__ import annotations
@@ -38,6 +38,12 @@ _LIGHT = """
 import familyseer, sys
 loaded = {"tvm", "tvm_ffi", "numpy", "xgboost", "onnx", "matplotlib"} & set(sys.modules)
 assert not loaded, loaded
+"""
+_RESULT = """
+import numpy as np, familyseer
+result = familyseer.load("out")
+(output,) = result.run(np.zeros((1, 784), "float32")).values()
+assert output.shape == (1, 10), output.shape
 """
 _PRODUCT = """
 import numpy as np, spamm
@@ -161,6 +167,8 @@ def trials(base: str, environment: Path, made: Distributions) -> Iterator[tuple[
     yield "doctor", [familyseer, "doctor"]
     yield "tune 15s", [familyseer, "tune", "mlp", "-o", "out", "--budget", "15s", "--quiet"]
     yield "bench", [familyseer, "bench", "out"]
+    yield "result", [python, "-c", _RESULT]
+    yield "schema", [familyseer, "schema", "tune"]
     yield "spamm", [python, "-c", _PRODUCT]
     yield "sdist", [*pip, "install", "--force-reinstall", "--no-deps", str(made.sdist)]
     yield "families", [familyseer, "families", "mlp"]

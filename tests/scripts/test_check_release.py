@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import sys
 import zipfile
 from dataclasses import replace
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 
+import familyseer
 from familyseer.versions import KNOWN
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -56,7 +56,7 @@ def test_what_is_missing_or_stray_is_told(release: Any, made: Any, tmp_path: Pat
 def test_the_wheel_names_itself_its_command_and_what_it_needs(made: Any) -> None:
     metadata = made.metadata()
     assert metadata["Name"] == "familyseer"
-    assert metadata["Version"] == importlib.metadata.version("familyseer")
+    assert metadata["Version"] == familyseer.__version__
     assert metadata["License-Expression"] == "Apache-2.0"
     for minor in (10, 11, 12):
         assert f"Programming Language :: Python :: 3.{minor}" in metadata.get_all("Classifier")

@@ -19,10 +19,10 @@ _INSTALLED = {"mkdocs", "ruff", "mypy", "pytest"}
 
 
 def commands_of(source: str) -> list[list[str]]:
-    """The command lines of a shell block, split into words."""
+    """The command lines of a shell block, split into words, without where their output goes."""
     joined = source.replace("\\\n", " ")
     lines = [shlex.split(line, comments=True) for line in joined.splitlines()]
-    return [words for words in lines if words]
+    return [words[: words.index(">")] if ">" in words else words for words in lines if words]
 
 
 def check(words: list[str]) -> None:

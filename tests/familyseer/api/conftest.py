@@ -43,4 +43,4 @@ def arguments(torch: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def result(network: Any, arguments: dict[str, Any]) -> familyseer.Result:
-    return familyseer.tune(network, arguments, trials=9)
+    return familyseer.tune(network, arguments, trials=5)

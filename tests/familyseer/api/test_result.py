@@ -25,7 +25,7 @@ def test_latencies_are_those_of_the_summary(result: familyseer.Result) -> None:
     assert result.latency == pytest.approx(summary["tuned_us"] * 1e-6)
     assert result.untuned_latency == pytest.approx(summary["untuned_us"] * 1e-6)
     assert result.speedup == pytest.approx(result.untuned_latency / result.latency)
-    assert "as fast as untuned, 9 trials>" in repr(result)
+    assert "as fast as untuned, 5 trials>" in repr(result)
 
 
 def test_history_has_a_row_a_round(result: familyseer.Result) -> None:
@@ -49,7 +49,7 @@ def test_history_without_pandas_is_a_list_of_rows(
     )
     rows = result.history
     assert tuple(rows[0]) == HISTORY_COLUMNS
-    assert rows[-1]["trials"] == 9
+    assert rows[-1]["trials"] == 5
 
 
 def test_families_hold_every_subgraph(result: familyseer.Result) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from familyseer.errors import UserError
 from familyseer.progress import Observer, PlainProgress, RoundEvent, RunInfo
@@ -146,8 +147,7 @@ class Watchers(Observer):
 
     def __init__(self, callbacks: Sequence[Observer], clock: Clock) -> None:
         self._clock = clock
-        logged = PlainProgress(_LogLines(), started_at=clock.started_at)  # type: ignore[arg-type]
-        self._callbacks = [logged, *callbacks]
+        self._callbacks = [_Logged(clock.started_at), *callbacks]
 
     def _tell(self, method: str, *told: Any) -> None:
         for callback in self._callbacks:
@@ -173,11 +173,27 @@ class Watchers(Observer):
         self._tell("on_end", summary)
 
 
-class _LogLines:
-    """A stream whose lines are records of the log."""
+class _Logged(PlainProgress):
+    """What the command line shows of a run, as records of the log."""
 
-    def write(self, line: str) -> None:
-        log.info("%s", line.strip())
+    def __init__(self, started_at: float) -> None:
+        super().__init__(_LogLines(logging.INFO), started_at=started_at)
 
-    def flush(self) -> None:
-        pass
+    def on_end(self, summary: Mapping[str, Any]) -> None:
+        from familyseer.cli._ending import print_warnings
+
+        super().on_end(summary)
+        print_warnings(summary, _LogLines(logging.WARNING))
+
+
+class _LogLines(io.TextIOBase, TextIO):
+    """A stream each of whose lines is a record of the log."""
+
+    def __init__(self, level: int) -> None:
+        self._level = level
+
+    def write(self, text: str) -> int:
+        line = text.strip().removeprefix("familyseer: warning: ")
+        if line:
+            log.log(self._level, "%s", line)
+        return len(text)

@@ -133,10 +133,12 @@ def test_the_log_is_told_of_the_run(caplog: pytest.LogCaptureFixture) -> None:
     watchers.on_start(INFO)
     watchers.on_round(round_at(2.0, 500.0))
     watchers.on_message("something to read")
-    watchers.on_end({})
+    watchers.on_end({"fell_back": {"conv": "a wrong schedule", "pool": "a wrong schedule"}})
     lines = [record.getMessage() for record in caplog.records]
     assert any("loading" in line for line in lines)
     assert any("m on cpu" in line for line in lines)
     assert any("500 us" in line for line in lines)
     assert any("something to read" in line for line in lines)
+    warned = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
+    assert warned == ["2 subgraphs fell back: a wrong schedule (conv, pool)"]
     assert {record.name for record in caplog.records} == {"familyseer"}

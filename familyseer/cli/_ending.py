@@ -14,6 +14,8 @@ from familyseer.duration import format_duration
 from familyseer.units import format_count, format_latency
 
 _NAMES_SHOWN = 3
+# a ratio nearer to 1 would read as 1.00x
+_LEVEL = 0.005
 _STOPPED_BY = {
     "budget": "the budget",
     "trials": "the number of trials",
@@ -116,6 +118,8 @@ def _tuned(summary: Mapping[str, Any]) -> str:
     text = format_latency(tuned_us)
     if not tuned_us or not speedup:
         return text
+    if abs(speedup - 1) < _LEVEL:
+        return f"{text}  (as fast as untuned)"
     if speedup >= 1:
         return f"{text}  ({speedup:.2f}x faster)"
     return f"{text}  ({1 / speedup:.2f}x slower)"

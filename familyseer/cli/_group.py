@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from familyseer._without_torch import leave_torch_out
 from familyseer.errors import RunError, UserError
 
 DEBUG_VARIABLE = "FAMILYSEER_DEBUG"
@@ -64,6 +65,9 @@ class CommandGroup(click.Group):
 
         if not standalone_mode:
             return call()
+        if args is None:
+            # this process is ours, and waits for no more than its command needs
+            leave_torch_out()
         sys.exit(exit_code(call))
 
 

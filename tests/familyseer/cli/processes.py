@@ -16,8 +16,10 @@ def top_level_modules(*args: str | Path, **env: str) -> set[str]:
     code = (
         "import sys\n"
         "from familyseer.cli.main import main\n"
+        # as the command itself is called, and not as a test calls it
+        f"sys.argv = {['familyseer', *map(str, args)]!r}\n"
         "try:\n"
-        f"    main({[str(one) for one in args]!r})\n"
+        "    main()\n"
         "finally:\n"
         "    print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)\n"
     )

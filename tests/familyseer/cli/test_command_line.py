@@ -38,9 +38,17 @@ def familyseer(*args: str, **kwargs: object) -> subprocess.CompletedProcess[str]
     )
 
 
-@pytest.mark.parametrize("args", [["--help"], ["tune", "--help"], ["--version"], ["models"]])
+@pytest.mark.parametrize(
+    "args", [["--help"], ["tune", "--help"], ["--version"], ["models"], ["schema"]]
+)
 def test_help_and_lists_import_nothing_heavy(args: list[str]) -> None:
     assert not HEAVY & top_level_modules(*args)
+
+
+def test_a_command_loads_tvm_without_pytorch_which_it_has_no_use_for() -> None:
+    loaded = top_level_modules("families", "mlp")
+    assert "tvm" in loaded
+    assert "torch" not in loaded
 
 
 def test_help_lists_every_command_with_a_whole_sentence() -> None:

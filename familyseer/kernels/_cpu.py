@@ -92,8 +92,6 @@ class CpuKernel:
             array.flags.c_contiguous,
             address,
         )
-        if not array.dtype.isnative:
-            raise TypeError(f"{self._name}: argument {argument.name!r} has its bytes swapped")
         if address % array.dtype.itemsize:
             raise ValueError(f"{self._name}: argument {argument.name!r} is not aligned in memory")
         if argument.output and not array.flags.writeable:

@@ -63,6 +63,15 @@ def test_every_error_for_users_is_on_the_page() -> None:
     assert not missing, "no entry of docs/troubleshooting.md has these messages"
 
 
+def test_every_error_of_kernel_libraries_is_on_the_page() -> None:
+    errors = {"ValueError", "TypeError", "OSError", "RuntimeError", "ImportError", "KeyError"}
+    found = [one for one in raised(errors, "familyseer/kernels") if one.has_words]
+    assert len(found) > 20
+    # a reason that its caller ends as a sentence
+    odd = [o.place for o in found if not (o.text.startswith("is a ") or _covered(o))]
+    assert not odd, "no entry of docs/troubleshooting.md has these messages"
+
+
 def _covered(one: Raised) -> bool:
     if not one.has_words:
         return any(one.place.startswith(place) for place in PASSED_ON)

@@ -7,6 +7,7 @@ disk) is provoked at the function that raises it, with the condition made there.
 
 from __future__ import annotations
 
+import importlib.util
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,6 +27,15 @@ class Place:
 
     folder: Path
     change: pytest.MonkeyPatch
+
+    def without_torch(self) -> None:
+        """As where PyTorch is not installed."""
+        find = importlib.util.find_spec
+
+        def others(name: str, *package: Any) -> Any:
+            return None if name == "torch" else find(name, *package)
+
+        self.change.setattr(importlib.util, "find_spec", others)
 
 
 Provocation = Callable[[Place], Iterator[str]]

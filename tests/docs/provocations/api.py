@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from typing import Any
 
@@ -89,10 +88,7 @@ def _calls(place: Place) -> Iterator[str]:
     call = Call.of(export_module(torch.nn.Linear(3, 2), torch.ones(1, 3)))
     assert call is not None
     yield refused(call.tensors, (), {"other": torch.ones(1, 3)})
-    find = importlib.util.find_spec
-    place.change.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name == "torch" else find(name)
-    )
+    place.without_torch()
     yield refused(familyseer.load(finished(place.folder)), x)
 
 

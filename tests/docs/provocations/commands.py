@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import sys
 import zipfile
@@ -78,15 +77,16 @@ def _damaged_json(place: Place) -> Iterator[str]:
         yield refused(load_json, path, what="a summary", limit=limit)
 
 
+def _absent(name: str) -> NoReturn:
+    raise importlib.metadata.PackageNotFoundError(name)
+
+
 @provokes("tvm-or-xgboost-is-missing-or-of-another-version")
 def _other_versions(place: Place) -> Iterator[str]:
     from familyseer.versions import ANY_VARIABLE, TVM, check_versions
 
-    def absent(name: str) -> NoReturn:
-        raise importlib.metadata.PackageNotFoundError(name)
-
     place.change.delenv(ANY_VARIABLE, raising=False)
-    place.change.setattr(importlib.metadata, "version", absent)
+    place.change.setattr(importlib.metadata, "version", _absent)
     yield refused(check_versions, *TVM)
     yield refused(check_versions, "xgboost")
     place.change.setattr(importlib.metadata, "version", lambda _name: "0.1.15")
@@ -98,10 +98,7 @@ def _without_torch(place: Place) -> Iterator[str]:
     path = place.folder / "model.pt2"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("version", "0")
-    find = importlib.util.find_spec
-    place.change.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name == "torch" else find(name)
-    )
+    place.without_torch()
     yield command("families", path)
 
 
@@ -114,10 +111,7 @@ def _lines(*checks: Check) -> Iterator[str]:
 
 @provokes("what-the-doctor-says-of-packages")
 def _nothing_installed(place: Place) -> Iterator[str]:
-    def absent(name: str) -> NoReturn:
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    place.change.setattr(importlib.metadata, "version", absent)
+    place.change.setattr(importlib.metadata, "version", _absent)
     place.change.setattr(sys, "version_info", (3, 9, 1, "final", 0))
     yield from _lines(*_packages.check_packages(), *_packages.check_optional_packages())
 

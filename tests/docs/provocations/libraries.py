@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import ctypes
 import json
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,8 +21,11 @@ from familyseer.errors import RunError
 from familyseer.export._kernels import _cpu
 from familyseer.export._kernels._folder import refuse_foreign, replacing
 from familyseer.export.kernels import _with_arguments, export_kernels
-from familyseer.kernels import load, measure_multiprocessors
-from familyseer.kernels._binaries import choose_binary
+from familyseer.kernels import _multiprocessors, load, measure_multiprocessors
+from familyseer.kernels._arrays import check
+from familyseer.kernels._cuda import CudaKernel
+from familyseer.kernels._manifest import read_manifest
+from familyseer.kernels._multiprocessors import DriverError
 from familyseer.target import resolve_target, this_cpu
 from familyseer.tvm_env import load_tvm
 from spamm.cuda._space import default
@@ -32,6 +37,7 @@ from tests.familyseer.kernels.finished_run import (
     parallel,
     rows_to_blocks,
 )
+from tests.familyseer.kernels.pretend_pycuda import PretendedGpu
 
 
 def tuned(folder: Path) -> Path:
@@ -175,35 +181,82 @@ def _load(place: Place) -> Iterator[str]:
         yield refusal()
         manifest.write_text(whole)
     yield refused(measure_multiprocessors, kernels, error=ValueError)
-    shared.write_bytes(content[:-1] + b"x")
-    yield refusal()
-    shared.write_bytes(content[:-1])
-    yield refusal()
-    shared.unlink()
-    yield refusal()
-    # a new file: one that has been loaded must not change
-    shared.write_bytes(content)
+    # a KeyError's text is its argument's representation
+    yield ast.literal_eval(refused(load(kernels).__getitem__, "conv", error=KeyError))
+    symbols = json.loads(whole)["kernels"]
+    edited(manifest, kernels=[{**symbols[0], "symbol": "fs_absent"}])
+    yield refused(load(kernels).__getitem__, "tanh", error=ValueError)
+    manifest.write_text(whole)
+    # new files each time: one that has been loaded must not change
+    for other in (content[:-1] + b"x", content[:-1], None, content):
+        shared.unlink(missing_ok=True)
+        if other is not None:
+            shared.write_bytes(other)
+        if other != content:
+            yield refusal()
     with place.change.context() as change:
         # a processor that says no to all that it is asked for
         change.setattr(ctypes.CDLL, "__getitem__", lambda _library, _name: lambda: 0)
         yield refusal()
+        change.setattr(ctypes, "CDLL", _not_loaded)
+        yield refusal(OSError)
     manifest.unlink()
     yield refusal()
+
+
+def _cuda_library(folder: Path) -> Path:
+    target = resolve_target(json.dumps(HOPPER))
+    out = finished_run(folder / "out", target, [(doubled(), [(rows_to_blocks, 1e-6)])])
+    export_kernels(out, folder / "kernels")
+    return folder / "kernels"
+
+
+def _not_loaded(_path: str) -> None:
+    raise OSError("libm.so.6: version GLIBC_9.9 not found")
 
 
 @provokes("a-kernel-library-cannot-be-loaded")
 def _load_cuda(place: Place) -> Iterator[str]:
     pytest.importorskip("cuda.bindings.nvrtc")
-    target = resolve_target(json.dumps(HOPPER))
-    out = finished_run(place.folder / "out", target, [(doubled(), [(rows_to_blocks, 1e-6)])])
-    kernels = place.folder / "kernels"
-    export_kernels(out, kernels)
+    kernels = _cuda_library(place.folder)
     yield refused(measure_multiprocessors, kernels, names=["conv"], error=ValueError)
-    place.change.setitem(sys.modules, "pycuda", None)
-    yield refused(load, kernels, error=ImportError)
-    code = SimpleNamespace(cubin="double.cubin", ptx=None, ptx_arch=None)
-    for_hopper: Any = SimpleNamespace(folder=kernels, arch="sm_90a")
-    yield refused(choose_binary, for_hopper, code, (8, 0), error=ValueError)
+
+
+@provokes("a-kernel-library-needs-a-gpu")
+def _no_gpu(place: Place) -> Iterator[str]:
+    pytest.importorskip("cuda.bindings.nvrtc")
+    kernels = _cuda_library(place.folder)
+    with place.change.context() as change:
+        change.setitem(sys.modules, "pycuda", None)
+        yield refused(load, kernels, error=ImportError)
+    with place.change.context() as change:
+        change.setitem(sys.modules, "cuda.bindings.driver", None)
+        change.delattr("cuda.bindings.driver", raising=False)
+        yield refused(measure_multiprocessors, kernels, error=ImportError)
+    place.change.setattr(_multiprocessors._Driver, "call", _no_driver)
+    yield refused(measure_multiprocessors, kernels, error=OSError)
+    empty: Any = SimpleNamespace(cuda=None, name="tanh")
+    yield refused(CudaKernel, None, read_manifest(kernels), empty, error=ValueError)
+    gpu = PretendedGpu((8, 0))
+    with gpu.installed():
+        yield refused(load, kernels, error=ValueError)
+        gpu.capability = (9, 0)
+        found = load(kernels)
+        place.change.setattr(found["tanh"]._run, "_run", _no_kernel)
+        yield refused(found["tanh"], np.zeros(32, "float32"), error=RuntimeError)
+        driver = sys.modules["pycuda.driver"]
+        place.change.setattr(driver, "module_from_buffer", _no_kernel)
+        yield refused(load(kernels).__getitem__, "tanh", error=OSError)
+        place.change.setattr(driver, "init", _no_kernel)
+        yield refused(load, kernels, error=OSError)
+
+
+def _no_driver(_driver: object, name: str, *_args: Any) -> None:
+    raise DriverError(f"{name}: CUDA_ERROR_NO_DEVICE")
+
+
+def _no_kernel(*_args: Any) -> None:
+    raise PretendedGpu.Error("an illegal memory access was encountered")
 
 
 @provokes("a-kernel-refuses-its-arguments")
@@ -227,12 +280,14 @@ def _call(place: Place) -> Iterator[str]:
     yield call(x, read_only)
     yield call(x, x)
     yield call(x, stream=object(), error=TypeError)
+    aligned = replace(kernel.arguments[0], alignment=64)
+    yield refused(check, "double", aligned, x.shape, "float32", True, 4, error=ValueError)
+    place.change.setattr(kernel._run, "_function", lambda *_addresses: -1)
+    yield call(x, error=RuntimeError)
 
 
 @provokes("a-kernel-refuses-its-arguments")
 def _call_cuda(_place: Place) -> Iterator[str]:
-    from familyseer.kernels._cuda import CudaKernel
-
     kernel = object.__new__(CudaKernel)
     kernel._name = "double"
     argument: Any = SimpleNamespace(name="x")

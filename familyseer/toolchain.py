@@ -82,6 +82,7 @@ def cuda_environment(environ: MutableMapping[str, str] | None = None) -> Toolkit
     """
     environ = os.environ if environ is None else environ
     toolkit = find_toolkit(environ)
+    _load_runtime(system_first=toolkit is None or toolkit.origin != "wheels")
     if toolkit is None or toolkit.include is None:
         return toolkit
     # TVM looks for these headers below ``targets`` only
@@ -93,8 +94,6 @@ def cuda_environment(environ: MutableMapping[str, str] | None = None) -> Toolkit
     # link to nvcc and nothing more
     environ.setdefault("CUDA_PATH", str(toolkit.root))
     environ.setdefault("CUDA_HOME", str(toolkit.root))
-    if toolkit.origin == "wheels":
-        _load_runtime(toolkit.root)
     return toolkit
 
 
@@ -104,11 +103,16 @@ def cuda_environment_once() -> Toolkit | None:
     return cuda_environment()
 
 
-def _load_runtime(root: Path) -> None:
-    """Loads the wheels' CUDA runtime, which TVM's own library for GPUs asks the loader for."""
-    for library in sorted(root.glob("lib/libcudart.so.*")):
-        try:
-            ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
-        except OSError:
-            continue
-        return
+def _load_runtime(*, system_first: bool) -> None:
+    """Loads the CUDA runtime, which TVM's own library for GPUs asks the loader for by name.
+
+    Beside a system's toolkit of another version, the one of the wheels may be the only one of the
+    version that TVM asks for; PyTorch brings it, which is not loaded everywhere that TVM is.
+    """
+    for library in (each for f in wheel_folders() for each in sorted(f.glob("lib/libcudart.so.*"))):
+        for name in (library.name, str(library)) if system_first else (str(library),):
+            try:
+                ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL)
+            except OSError:
+                continue
+            return

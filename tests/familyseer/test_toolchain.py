@@ -63,6 +63,27 @@ def test_headers_below_targets_are_found(tmp_path: Path) -> None:
     assert found.include == root / "targets" / "x86_64-linux" / "include"
 
 
+@pytest.mark.parametrize("system_has_it", [True, False])
+def test_the_runtime_of_wheels_is_loaded_beside_a_system_that_lacks_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system_has_it: bool
+) -> None:
+    library = tmp_path / "cu13" / "lib" / "libcudart.so.13"
+    library.parent.mkdir(parents=True)
+    library.touch()
+    loaded = []
+
+    def load(name: str, mode: int) -> None:
+        if name == library.name and not system_has_it:
+            raise OSError(name)
+        loaded.append((name, mode))
+
+    monkeypatch.setattr(toolchain, "wheel_folders", lambda: [tmp_path / "cu13"])
+    monkeypatch.setattr(toolchain.ctypes, "CDLL", load)
+    cuda_environment({"CUDA_PATH": str(toolkit(tmp_path / "system"))})
+    expected = library.name if system_has_it else str(library)
+    assert loaded == [(expected, toolchain.ctypes.RTLD_GLOBAL)]
+
+
 @pytest.mark.usefixtures("bare")
 def test_wheels_alone_are_enough_to_compile_float16(tmp_path: Path) -> None:
     import os

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
 import pytest
 
+from familyseer.measure import WorkerPool
 from familyseer.search._apply import apply_decisions
 from familyseer.search._evolution import Evolution
 from familyseer.search._proposals import new_context, roomy, space_for
@@ -163,14 +165,28 @@ def test_random_decisions_are_told_what_can_be_launched(operand: str) -> None:
     assert apply_decisions(context, sketch, too_many, 1) is None
 
 
-def test_tensor_cores_are_in_the_machine_code() -> None:
+@pytest.mark.parametrize("operand", ["float16", "bfloat16"])
+def test_tensor_cores_are_in_the_machine_code(operand: str) -> None:
     from tvm.support.nvcc import compile_cuda
 
     from spamm.cuda._compile import sass
 
     target = gpu("sm_90")
-    drawn = candidates(product("float16", "float32", (64, 64, 64), False), target, 1)
+    drawn = candidates(product(operand, "float32", (64, 64, 64), False), target, 1)
     for schedule in drawn[:2]:
         text = source(schedule, target)
         cubin = compile_cuda(text, target_format="cubin", arch="sm_90", compiler="nvrtc")
         assert "HMMA" in sass(bytes(cubin))
+
+
+def registered(name: str) -> bool:
+    """Whether a process that has drawn nothing knows an intrinsic; runs in a worker."""
+    load_tvm(intrinsics=True)
+    intrinsics = importlib.import_module("tvm.s_tir").TensorIntrin
+    return intrinsics.get(name, allow_missing=True) is not None
+
+
+def test_records_of_bfloat16_can_be_applied_where_none_was_drawn() -> None:
+    with WorkerPool(1) as pool:
+        assert pool.submit(registered, "wmma_sync_16x16x16_bf16bf16f32").result(timeout=120)
+        assert pool.submit(registered, "wmma_load_16x16x16_bf16_b_trans_shared_dyn").result(120)

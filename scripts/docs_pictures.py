@@ -2,112 +2,20 @@
 
     python scripts/docs_pictures.py
 
-The pictures of families and of SpAMM show real data: SqueezeNet's subgraphs as they are extracted
-here, the norms of generated matrices, a plan, and the error that it bounds. The others are
-drawings. Colours follow the reader's system, light or dark, and letters stay legible on a phone.
+The pictures of families, seeds and SpAMM show real data: SqueezeNet's subgraphs as they are
+extracted here, tile sizes as they are re-fitted, the norms of generated matrices, a plan, and the
+error that it bounds. The others are
+drawings.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree as ET
 
 import click
 import numpy as np
-
-IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
-WIDTH = 520.0
-_STYLE = """
-text { font: 15px system-ui, sans-serif; fill: #1f2328 }
-.note { font-size: 13px; fill: #57606a }
-.strong { font-weight: 600 }
-.line { stroke: #57606a; stroke-width: 1.5; fill: none }
-.faint { stroke: #d0d7de }
-.box { fill: #f3f6f8; stroke: #8c959f }
-.a { fill: #cfe8e4; stroke: #00796b } .b { fill: #fde3c8; stroke: #b35900 }
-.c { fill: #dfdcf7; stroke: #5b4fc4 } .d { fill: #f9d7e2; stroke: #b0305f }
-.curve { stroke-width: 2.5; fill: none } .curve.a { stroke: #00796b } .curve.b { stroke: #b35900 }
-.arrow { fill: #57606a } .heat { fill: #00796b } .skipped { fill: #b35900 }
-@media (prefers-color-scheme: dark) {
-text { fill: #e6edf3 } .note { fill: #9da7b1 } .line { stroke: #9da7b1 } .arrow { fill: #9da7b1 }
-.faint { stroke: #444c56 } .box { fill: #2b323b; stroke: #768390 }
-.a { fill: #0f4a43; stroke: #4db6ac } .b { fill: #5a3510; stroke: #f0a35e }
-.c { fill: #37306e; stroke: #a79ff0 } .d { fill: #5c1f37; stroke: #ef8fb2 }
-.curve.a { stroke: #4db6ac; fill: none } .curve.b { stroke: #f0a35e; fill: none }
-.heat { fill: #4db6ac } .skipped { fill: #f0a35e }
-}
-.curve.a, .curve.b { fill: none }
-"""
-
-
-class Picture:
-    """An SVG file in the making; lengths in units of a drawing of `WIDTH`."""
-
-    def __init__(self, name: str, height: float, title: str) -> None:
-        self.name = name
-        self.root = ET.Element(
-            "svg",
-            xmlns="http://www.w3.org/2000/svg",
-            viewBox=f"0 0 {WIDTH:g} {height:g}",
-            width=f"{WIDTH:g}",
-            height=f"{height:g}",
-            role="img",
-        )
-        self._add("title").text = title
-        self._add("style").text = _STYLE
-
-    def save(self) -> Path:
-        """Writes the file."""
-        path = IMAGES / f"{self.name}.svg"
-        ET.indent(self.root)
-        path.write_text(ET.tostring(self.root, encoding="unicode") + "\n", "utf-8")
-        return path
-
-    def rect(self, x: float, y: float, w: float, h: float, kind: str, **more: Any) -> None:
-        """A box."""
-        self._add(
-            "rect", x=x, y=y, width=w, height=h, rx=min(4.0, w / 4), **{"class": kind}, **more
-        )
-
-    def text(self, x: float, y: float, text: str, kind: str = "", anchor: str = "middle") -> None:
-        """A line of text on its baseline."""
-        self._add("text", x=x, y=y, **{"class": kind, "text-anchor": anchor}).text = text
-
-    def line(self, points: Sequence[tuple[float, float]], kind: str = "line") -> None:
-        """A line through points."""
-        joined = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        self._add("polyline", points=joined, **{"class": kind})
-
-    def arrow(self, points: Sequence[tuple[float, float]]) -> None:
-        """A line that ends in an arrow's head."""
-        (x0, y0), (x, y) = points[-2:]
-        length = math.hypot(x - x0, y - y0)
-        u, v = (x - x0) / length, (y - y0) / length
-        self.line([*points[:-1], (x - 6 * u, y - 6 * v)])
-        corners = [
-            (x, y),
-            (x - 9 * u - 4 * v, y - 9 * v + 4 * u),
-            (x - 9 * u + 4 * v, y - 9 * v - 4 * u),
-        ]
-        joined = " ".join(f"{a:.1f},{b:.1f}" for a, b in corners)
-        self._add("polygon", points=joined, **{"class": "arrow"})
-
-    def labelled(self, x: float, y: float, w: float, h: float, kind: str, *lines: str) -> None:
-        """A box with lines of text, the first one strong."""
-        self.rect(x, y, w, h, kind)
-        top = y + h / 2 - 9 * (len(lines) - 1) + 5
-        for number, line in enumerate(lines):
-            self.text(x + w / 2, top + 18 * number, line, "note" if number else "strong")
-
-    def _add(self, tag: str, **attributes: Any) -> ET.Element:
-        plain = {
-            name.replace("_", "-"): f"{value:.6g}" if isinstance(value, float) else str(value)
-            for name, value in attributes.items()
-        }
-        return ET.SubElement(self.root, tag, plain)
+from _picture import Picture
 
 
 def draw_run() -> Picture:
@@ -243,6 +151,81 @@ def draw_round() -> Picture:
     return p
 
 
+def draw_seeds() -> Picture:
+    """A sibling's best tile sizes, re-fitted to a subgraph of other extents."""
+    from familyseer.search._decisions import TILE, Slot, nearest_tiling
+
+    p = Picture("seeds", 214, "A sibling's best tile sizes, re-fitted to other loop extents")
+    p.text(118, 22, "a tuned sibling", "strong")
+    p.text(402, 22, "this subgraph", "strong")
+    loops: tuple[tuple[str, int, int, tuple[int, ...]], ...] = (
+        ("rows", 56, 28, (7, 1, 8, 1)),
+        ("columns", 56, 28, (2, 2, 2, 7)),
+        ("channels", 64, 96, (2, 1, 2, 16)),
+    )
+    for number, (name, theirs, mine, factors) in enumerate(loops):
+        y = 44.0 + 54 * number
+        slot = Slot(TILE, "SamplePerfectTile", 0, len(factors), mine, 64)
+        fitted = [int(factor) for factor in nearest_tiling(slot, factors)]
+        for left, extent, tiling, kind in ((20, theirs, factors, "a"), (304, mine, fitted, "c")):
+            p.text(left, y + 12, f"{extent} {name}", "note", "start")
+            for place, factor in enumerate(tiling):
+                p.rect(left + 82 + 28 * place, y - 8, 26, 30, kind)
+                p.text(left + 95 + 28 * place, y + 12, str(factor))
+        p.arrow([(224, y + 7), (292, y + 7)])
+    p.text(260, 204, "inner tiles, made for the machine, stay where they divide the loop", "note")
+    return p
+
+
+def draw_models() -> Picture:
+    """How the models' predictions become one."""
+    p = Picture("models", 330, "The models of a run, and how their predictions are mixed")
+    p.labelled(
+        20, 10, 480, 50, "box", "the estimate", "a roofline of the candidate's loops and accesses"
+    )
+    p.arrow([(135, 60), (135, 90)])
+    p.arrow([(385, 60), (385, 90)])
+    p.labelled(20, 90, 230, 56, "c", "trees of all families", "every measurement")
+    p.labelled(270, 90, 230, 56, "a", "trees of the family", "its members' measurements")
+    p.arrow([(135, 146), (135, 162), (230, 162), (230, 180)])
+    p.arrow([(385, 146), (385, 162), (290, 162), (290, 180)])
+    p.labelled(110, 180, 300, 50, "box", "mixed", "by what each would have predicted")
+    p.arrow([(260, 230), (260, 260)])
+    p.labelled(
+        20,
+        260,
+        480,
+        56,
+        "b",
+        "corrected by a Gaussian process",
+        "of the subgraph's own measurements, which knows its doubt",
+    )
+    return p
+
+
+def draw_checks() -> Picture:
+    """What is checked, and what becomes of what is wrong."""
+    p = Picture("checks", 300, "What is checked before a library is shipped")
+    p.labelled(20, 10, 220, 56, "c", "a winner", "beside the untuned subgraph")
+    p.labelled(300, 10, 200, 56, "d", "quarantine", "with a reproducer")
+    p.arrow([(240, 38), (300, 38)])
+    p.text(270, 28, "wrong", "note")
+    p.arrow([(130, 66), (130, 110)])
+    p.text(140, 92, "right, on random numbers and on edge cases", "note", "start")
+    p.labelled(20, 110, 220, 56, "c", "the library", "beside the untuned library")
+    p.labelled(300, 110, 200, 56, "d", "doubted schedules go", "the next best, or untuned")
+    p.arrow([(240, 130), (300, 130)])
+    p.text(270, 124, "wrong", "note")
+    p.arrow([(300, 150), (240, 150)])
+    p.arrow([(130, 166), (130, 210)])
+    p.text(140, 192, "right, and beside ONNX Runtime too", "note", "start")
+    p.labelled(20, 210, 220, 56, "a", "model.so", "timed in turns with the untuned")
+    p.labelled(300, 210, 200, 56, "box", "the untuned library", "if nothing helps")
+    p.arrow([(400, 166), (400, 210)])
+    p.text(260, 290, "nothing that was found wrong is shipped", "note")
+    return p
+
+
 def draw_spamm() -> Picture:
     """Two matrices of decaying blocks, and how much of their product is kept."""
     blocks, side = 16, 9.0
@@ -347,7 +330,17 @@ def _shade(norms: Any) -> Any:
 @click.command()
 def main() -> None:
     """Draw all pictures."""
-    drawers = (draw_run, draw_families, draw_seconds, draw_round, draw_spamm, draw_spamm_bound)
+    drawers = (
+        draw_run,
+        draw_families,
+        draw_seconds,
+        draw_round,
+        draw_seeds,
+        draw_models,
+        draw_checks,
+        draw_spamm,
+        draw_spamm_bound,
+    )
     for drawer in drawers:
         click.echo(drawer().save().name)
 

@@ -119,7 +119,7 @@ def checked_out(out: Any, operands: Operands) -> Array:
         got = out.shape if isinstance(out, np.ndarray) else type(out).__name__
         raise ValueError(f"out: expected a NumPy array of shape {shape}, got {got}")
     if out.dtype not in (np.dtype(np.float32), np.dtype(np.float64), dtype):
-        raise ValueError(f"out: expected type float32, float64 or {dtype}, got {out.dtype}")
+        raise ValueError(f"out: expected type float32, float64 or that of a, got {out.dtype}")
     if not out.flags.writeable:
         raise ValueError("out: expected an array that can be written to")
     if any(step == 0 and size > 1 for step, size in zip(out.strides, shape, strict=True)):

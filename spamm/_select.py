@@ -37,10 +37,16 @@ class Crossing(NamedTuple):
 
 
 class _Criterion(Protocol):
-    """What tau is held to; `adds_errors` says that it asks for sums of errors, not counts alone."""
+    """What tau is held to.
+
+    `adds_errors` says that it asks for sums of errors, not counts alone; `few` is how many products
+    in the bracket are few enough to be gathered.
+    """
 
     adds_errors: bool
-    few: int
+
+    @property
+    def few(self) -> int: ...
 
     def fits(self, skipped: int, sums: npt.NDArray[np.float64]) -> bool: ...
 
@@ -49,10 +55,13 @@ class _Criterion(Protocol):
 
 class _SkipAtMost:
     adds_errors = False
-    few = _FEW_VALUES
 
     def __init__(self, most: float) -> None:
         self.most = most
+
+    @property
+    def few(self) -> int:
+        return _FEW_VALUES
 
     def fits(self, skipped: int, sums: npt.NDArray[np.float64]) -> bool:
         return skipped <= self.most
@@ -63,11 +72,14 @@ class _SkipAtMost:
 
 class _ErrorAtMost:
     adds_errors = True
-    few = _FEW
 
     def __init__(self, norms_a: Norms, norms_b: Norms, bound: float) -> None:
         self._norms_b, self._bound = norms_b, bound
         self._errors = SkippedErrors(norms_a, norms_b)
+
+    @property
+    def few(self) -> int:
+        return _FEW
 
     def fits(self, skipped: int, sums: npt.NDArray[np.float64]) -> bool:
         # the plan may add up in another order

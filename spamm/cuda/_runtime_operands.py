@@ -150,9 +150,7 @@ def open_result(out: Any, operands: Operands) -> Result:
     if stack.shape != shape:
         raise ValueError(f"out: expected shape {shape}, got {stack.shape}")
     if stack.dtype not in ("float32", "float64", operands.dtype):
-        raise ValueError(
-            f"out: expected type float32, float64 or {operands.dtype}, got {stack.dtype}"
-        )
+        raise ValueError(f"out: expected type float32, float64 or that of a, got {stack.dtype}")
     if stack.read_only:
         raise ValueError("out: expected an array that can be written to")
     if any(step == 0 and size > 1 for step, size in zip(stack.strides, shape, strict=True)):

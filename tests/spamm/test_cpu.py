@@ -188,6 +188,26 @@ def test_norms_are_those_of_the_reference(dtype: np.dtype[Any], block: tuple[int
     np.testing.assert_allclose(norms, expected, rtol=2.0**-40, atol=0)
 
 
+@settings(max_examples=50, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    shape=st.tuples(st.integers(1, 20), st.integers(1, 300)),
+    block=st.tuples(st.integers(1, 9), st.integers(1, 70)),
+)
+def test_norms_of_blocks_of_very_different_magnitudes_are_those_of_the_reference(
+    seed: int, shape: tuple[int, int], block: tuple[int, int]
+) -> None:
+    rng = np.random.default_rng(seed)
+    special = [0.0, 1e300, -1e200, 1e-200, 3e-308, 5e-324, np.nan, np.inf]
+    share = [0.9, *[0.1 / (len(special) - 1)] * (len(special) - 1)]
+    a = rng.standard_normal(shape) * 10.0 ** rng.integers(-3, 4, shape)
+    a = np.where(rng.random(shape) < 0.1, rng.choice(special, shape, p=share), a)
+    norms, expected = cpu.norms(a, *block), block_norms(a, *block)
+    assert (np.isinf(norms) == np.isinf(expected)).all()
+    finite = np.isfinite(expected)
+    np.testing.assert_allclose(norms[finite], expected[finite], rtol=2.0**-40, atol=3e-323)
+
+
 @pytest.mark.parametrize("value", [5e-324, 1e-310, 1e-200, 1e-120, 1e120, 1e200, 1e307])
 def test_norms_of_values_whose_squares_leave_the_range(value: float) -> None:
     a = np.zeros((32, 48))

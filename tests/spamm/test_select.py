@@ -40,6 +40,7 @@ def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
     """Small problems take both ways: what is bracketed at full size is bracketed here too."""
     if request.param == "bracketed first":
         monkeypatch.setattr(_select, "_FEW", 4)
+        monkeypatch.setattr(_select, "_FEW_VALUES", 4)
         monkeypatch.setattr(_select, "_SAMPLE_ROWS", 1)
 
 

@@ -130,18 +130,18 @@ def _no_compiler(place: Place) -> Iterator[str]:
 @provokes("what-the-doctor-says-of-cuda")
 def _no_cuda(place: Place) -> Iterator[str]:
     tvm = {"cuda_fault": "libcudart.so.13: cannot open shared object file", "sees_cuda": False}
-    installed = place.change.setattr
+    put = place.change.setattr
 
     def answer(facts: dict[str, Any], fault: str) -> None:
-        installed(_cuda, "ask_python", lambda _code, _timeout_s: (facts, fault))
+        put(_cuda, "ask_python", lambda _code, _timeout_s: (facts, fault))
 
-    installed(_cuda, "_installed", lambda _name: False)
-    installed(_cuda, "find_toolkit", lambda: None)
+    put(importlib.metadata, "version", _absent)
+    put(_cuda, "find_toolkit", lambda: None)
     answer({}, "OSError: libcuda.so.1: cannot open shared object file")
     yield from _lines(*_cuda.check_cuda(tvm))
-    installed(_cuda, "_installed", lambda _name: True)
+    put(importlib.metadata, "version", lambda _name: "13.0")
     toolkit = SimpleNamespace(include=None, origin="CUDA_PATH", root=place.folder)
-    installed(_cuda, "find_toolkit", lambda: toolkit)
+    put(_cuda, "find_toolkit", lambda: toolkit)
     answer({}, "cuInit gives error 999")
     yield from _lines(*_cuda.check_cuda(tvm))
     answer({"version": "13.0", "gpus": []}, "")

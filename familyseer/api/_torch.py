@@ -14,6 +14,7 @@ from typing import Any
 from familyseer.api._library import Library
 from familyseer.errors import UserError
 from familyseer.models._onnx_file import first_line
+from familyseer.models._torch_file import TRACING
 from familyseer.safe_json import load_json, save_json
 
 CALL_FILE = "torch.json"
@@ -43,7 +44,12 @@ def export_module(module: Any, example_inputs: Any) -> Any:
     torch = importlib.import_module("torch")
     name = type(module).__name__
     args, kwargs = _arguments(name, example_inputs, torch)
-    with _in_evaluation(module), _without_fast_path(torch), warnings.catch_warnings():
+    with (
+        TRACING,
+        _in_evaluation(module),
+        _without_fast_path(torch),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")
         try:
             return torch.export.export(module, args, kwargs)

@@ -7,6 +7,7 @@ import importlib.util
 import io
 import logging
 import sys
+import threading
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -19,6 +20,9 @@ from familyseer.models._relax import bind_extents
 from familyseer.tvm_env import load_tvm
 
 _log = logging.getLogger(__name__)
+
+# PyTorch traces one program at a time in a process
+TRACING = threading.Lock()
 
 
 def import_torch(
@@ -62,7 +66,7 @@ def import_program(
     load_tvm()
     from tvm.relax.frontend.torch import from_exported_program
 
-    with warnings.catch_warnings(record=True) as caught:
+    with TRACING, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             mod = from_exported_program(program, unwrap_unit_return_tuple=True)

@@ -82,13 +82,14 @@ def draw_families() -> Picture:
             p.rect(x, line, side, side, kind)
             x += side + 5
         p.labelled(396, y + height / 2 - 20, 104, 40, kind, "its model")
-        p.arrow([(360, y + height / 2), (396, y + height / 2)])
-        p.arrow([(500, y + height / 2), (510, y + height / 2), (510, 284), (488, 284)])
+        middle = y + height / 2
+        p.arrow([(360, middle - 8), (396, middle - 8)])
+        p.arrow([(360, middle + 8), (378, middle + 8), (378, 270)])
         y += height + 8
-    p.labelled(212, 264, 276, 40, "box", "the model of all families")
-    p.text(32, 280, "area: share of the", "note", "start")
-    p.text(32, 296, "model's operations", "note", "start")
-    p.text(350, 326, "an arrow: measurements are learnt from", "note")
+    p.labelled(256, 270, 244, 40, "box", "the model of all families")
+    p.text(32, 286, "area: share of the", "note", "start")
+    p.text(32, 302, "model's operations", "note", "start")
+    p.text(378, 330, "an arrow: measurements are learnt from", "note")
     return p
 
 

@@ -22,7 +22,8 @@ def ending_on_ctrl_c(clock: Clock) -> Iterator[None]:
         yield
         return
     numbers = (signal.SIGINT, signal.SIGTERM)
-    previous = {number: signal.getsignal(number) for number in numbers}
+    # a handler that is not Python's cannot be put back by Python
+    previous = {number: signal.getsignal(number) or signal.SIG_DFL for number in numbers}
 
     def stop(_number: int, _frame: Any) -> None:
         clock.stop()

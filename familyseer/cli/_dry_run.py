@@ -23,6 +23,8 @@ from familyseer.options import TuneOptions
 from familyseer.progress import is_live
 from familyseer.units import format_count, format_latency, format_percent, format_ratio
 
+# a speed-up below it reads as 1.00x
+_LEVEL = 1.005
 _FITS = {
     "yes": "fits",
     "perhaps": "may not fit",
@@ -115,9 +117,12 @@ def _gain(told: Mapping[str, Any]) -> list[tuple[str, str]]:
         ),
     ]
     if told["likely_us"] is None:
-        return [*pairs, ("tuned", "no telling: the peaks of the device are not known")]
+        why = "the peaks of the device are not known"
+        if told["peak_flops"] is not None:
+            why = "the machine is too busy for its peaks to be measured"
+        return [*pairs, ("tuned", f"no telling: {why}")]
     likely = _between(told["likely_us"], format_latency)
-    if told["likely_speedup"] is not None:
+    if told["likely_speedup"] is not None and told["likely_speedup"]["high"] >= _LEVEL:
         likely += f", {_between(told['likely_speedup'], _times)} faster"
     return [
         *pairs,
@@ -140,6 +145,7 @@ def _rests_on(told: Mapping[str, Any]) -> list[str]:
             "other load makes these too low, and what stays in caches may beat them. The estimate "
             "is what other networks reached of theirs."
         )
+    lines += told["notes"]
     lines.append(f"Nothing was tuned or written. This took {_rounded(told['took_s'])}.")
     return lines
 

@@ -93,7 +93,8 @@ def _figures(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
     )
     for name, pair, form in named:
         values = [pair["first"], pair["second"]]
-        known = all(values) and form is format_latency
+        # of other models a ratio would say nothing
+        known = all(values) and form is format_latency and found["same_model"] is not False
         ratio = _faster(values[0] / values[1]) if known else ""
         rows.append((name, *("-" if v is None else form(v) for v in values), ratio))
     return rows

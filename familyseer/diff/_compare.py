@@ -109,7 +109,8 @@ def _environment(run: RunData) -> dict[str, Any]:
     found: dict[str, Any] = dict(facts.mapping(run.summary, "versions"))
     if run.machine is not None:
         found.update(asdict(run.machine))
-    return found
+    # measured anew in each run, and never twice the same
+    return {name: value for name, value in found.items() if not name.startswith("peak_")}
 
 
 def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Pair]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,9 +28,9 @@ class Gain:
         where the roofline is not known.
     """
 
-    roofline_us: float | None
-    low_us: float | None
-    high_us: float | None
+    roofline_us: float | None = None
+    low_us: float | None = None
+    high_us: float | None = None
 
 
 def roofline_us(members: Sequence[Mapping[str, Any]], roof: Roof | None) -> float | None:
@@ -52,12 +53,24 @@ def roofline_us(members: Sequence[Mapping[str, Any]], roof: Roof | None) -> floa
     return total_s * 1e6
 
 
-def likely_gain(bound_us: float | None, untuned_us: float | None) -> Gain:
-    """The likely latency after tuning, from the bound and the untuned latency (None: unknown)."""
-    if not bound_us:
-        return Gain(bound_us, None, None)
+def likely_gain(bound_us: float | None, *reached_us: float | None) -> Gain:
+    """The likely latency after tuning.
+
+    Parameters
+    ----------
+    bound_us
+        The model's `roofline_us`.
+    reached_us
+        Latencies that the model has had on this machine, untuned or tuned; None where unknown.
+
+    Returns
+    -------
+    Gain
+        No slower than what was reached. Without any figure where the bound is not known, or where
+        something was faster than it: then the machine was busy when its peaks were measured.
+    """
+    best_us = min((one for one in reached_us if one is not None), default=math.inf)
+    if not bound_us or best_us < bound_us:
+        return Gain()
     least, most = _REACHED
-    low, high = bound_us / most, bound_us / least
-    if untuned_us is not None:
-        low, high = min(low, untuned_us), min(high, untuned_us)
-    return Gain(bound_us, low, high)
+    return Gain(bound_us, min(bound_us / most, best_us), min(bound_us / least, best_us))

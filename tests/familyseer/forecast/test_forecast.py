@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from familyseer.cli.main import main
 from familyseer.families import form_families
-from familyseer.forecast._forecast import _effort, _probe_s, _untuned
+from familyseer.forecast._forecast import _effort, _probe_s, _roof, _untuned
 from familyseer.forecast._gain import likely_gain, roofline_us
 from familyseer.forecast._pace import Pace, pace_of_probe, pace_of_run, read_earlier
 from familyseer.forecast._probe import Probe, probe
@@ -73,7 +73,7 @@ def test_a_budget_that_loading_uses_up_pays_for_nothing() -> None:
 
 
 def test_a_probe_takes_no_more_than_a_tenth_of_the_budget() -> None:
-    assert _probe_s(100.0, 4.0) == pytest.approx(10.0 - 4.0 - 0.4)
+    assert _probe_s(100.0, 4.0) == pytest.approx(10.0 - 4.0 - 0.8)
     assert _probe_s(20.0, 4.0) < 0
     assert _probe_s(None, 4.0) == _probe_s(1e6, 4.0) < 60.0
 
@@ -122,6 +122,23 @@ def test_no_gain_is_promised_beyond_the_roofline_or_below_the_untuned() -> None:
     assert 100.0 < gain.low_us < 300.0
     assert gain.high_us == 300.0
     assert likely_gain(None, 300.0).low_us is None
+    assert likely_gain(100.0, 300.0, None, 200.0).high_us == 200.0
+
+
+def test_peaks_that_the_model_beat_already_are_not_believed() -> None:
+    assert likely_gain(100.0, 300.0, 90.0) == likely_gain(None)
+
+
+def test_peaks_of_earlier_runs_on_this_machine_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpu: Any
+) -> None:
+    runs = earlier(tmp_path / "out")
+    measured = "familyseer.forecast._forecast.measure_peaks"
+    monkeypatch.setattr(measured, lambda _cores, _time_s: (1e9, 1e12))
+    assert _roof(OPTIONS, cpu, runs) == Roof(1e9, 1e12)
+    monkeypatch.setattr("familyseer.forecast._forecast.cpu_model", lambda: "A Processor")
+    monkeypatch.setattr("familyseer.forecast._forecast.available_cores", lambda: 2)
+    assert _roof(OPTIONS, cpu, runs) == Roof(2e11, 1e12)
 
 
 def test_untuned_tells_which_part_of_the_model_it_is_of() -> None:

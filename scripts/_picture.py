@@ -53,9 +53,13 @@ class Picture:
     def save(self) -> Path:
         """Writes the file."""
         path = IMAGES / f"{self.name}.svg"
-        ET.indent(self.root)
-        path.write_text(ET.tostring(self.root, encoding="unicode") + "\n", "utf-8")
+        path.write_text(self.text_of_file(), "utf-8")
         return path
+
+    def text_of_file(self) -> str:
+        """What the file holds."""
+        ET.indent(self.root)
+        return ET.tostring(self.root, encoding="unicode") + "\n"
 
     def rect(self, x: float, y: float, w: float, h: float, kind: str, **more: Any) -> None:
         """A box."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import os
 import re
@@ -161,6 +162,15 @@ def test_every_picture_says_in_words_what_it_shows(site: Path) -> None:
     for path in site.rglob("*.html"):
         for image in re.findall(r"<img[^>]*>", path.read_text("utf-8")):
             assert re.search(r'alt="[^"]{20,}"', image), f"{path.name}: {image}"
+
+
+def test_pictures_are_those_that_their_script_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    pictures = importlib.import_module("docs_pictures")
+    names = ("run", "seconds", "round", "seeds", "models", "checks")
+    for picture in (getattr(pictures, f"draw_{name}")() for name in names):
+        kept = (ROOT / "docs" / "images" / f"{picture.name}.svg").read_text("utf-8")
+        assert picture.text_of_file() == kept
 
 
 def test_the_page_on_files_names_all_that_a_run_writes(workshop: Workshop) -> None:

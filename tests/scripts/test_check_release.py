@@ -15,13 +15,16 @@ from packaging.requirements import Requirement
 import familyseer
 from familyseer.versions import KNOWN
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+ROOT = Path(__file__).resolve().parents[2]
+
+if not (ROOT / ".git").exists():
+    pytest.skip("a release is made of what git tracks", allow_module_level=True)
 
 
 @pytest.fixture(scope="module")
 def release() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(SCRIPTS))
+        patch.syspath_prepend(str(ROOT / "scripts"))
         yield importlib.import_module("check_release")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import re
@@ -49,11 +50,15 @@ def parse(
     command: click.Command, arguments: list[str], parent: click.Context | None = None
 ) -> None:
     """Has click parse arguments, of subcommands too, without running anything."""
-    context = command.make_context(command.name, list(arguments), parent=parent)
-    if isinstance(command, click.Group) and (rest := [*context._protected_args, *context.args]):
-        _, subcommand, rest = command.resolve_command(context, rest)
+    if isinstance(command, click.Group) and arguments and not arguments[0].startswith("-"):
+        context = click.Context(command, parent, command.name, **command.context_settings)
+        _, subcommand, rest = command.resolve_command(context, arguments)
         assert subcommand is not None
         parse(subcommand, rest, context)
+        return
+    # --help and --version end the program
+    with contextlib.suppress(click.exceptions.Exit):
+        command.make_context(command.name, list(arguments), parent=parent)
 
 
 def option_known(option: str) -> bool:

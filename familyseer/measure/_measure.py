@@ -40,6 +40,8 @@ class Measured:
         Median seconds of one run; infinity when it failed.
     build_s
         Seconds its build took, 0 if unknown.
+    spills
+        Whether it spills registers and was measured for want of a better one.
     """
 
     candidate: Any
@@ -47,6 +49,7 @@ class Measured:
     runner_result: Any
     run_s: float
     build_s: float = 0.0
+    spills: bool = False
 
     @property
     def build_failed(self) -> bool:
@@ -153,6 +156,7 @@ def measure(
     if builds is None and hasattr(builder, "start"):
         builds = [builder.start(c.sch.mod, context.target, build_timeout_s) for c in candidates]
     built = _build(candidates, context, builder, time_left, builds, meanwhile, on_built)
+    sizes: dict[int, int] = {}
     if cutoff_s is None and all(result.error_msg is not None for _, result, _ in built):
         sizes = _sizes_of_spills(builder, candidates, builds or ())
         built = _least_spilling(built, sizes, context, builder, time_left, on_built)
@@ -169,7 +173,8 @@ def measure(
         result = by_path[builder_result.artifact_path]
         if result is not None:
             run_s = math.inf if result.error_msg is not None else median_run_s(result.run_secs)
-            measured.append(Measured(candidate, builder_result, result, run_s, build_s))
+            spills = id(candidate) in sizes
+            measured.append(Measured(candidate, builder_result, result, run_s, build_s, spills))
     kept = None
     if confirm:
 

@@ -85,6 +85,7 @@ def summarise(
         "run_errors": sum(s.run_errors for s in states),
         "subgraphs": len(states),
         "covered": sum(s.covered for s in states),
+        "spilling": [s.subgraph.name for s in states if s.spills],
         "covered_at_s": None if covered_at_s is None else round(covered_at_s, 3),
         "untuned_us": untuned_us,
         "tuned_us": tuned_us,

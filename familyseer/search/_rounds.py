@@ -358,7 +358,7 @@ class Rounds:
             )
             if not failed:
                 if one.run_s < state.best_s:
-                    state.best_s, state.build_s = one.run_s, one.build_s
+                    state.best_s, state.build_s, state.spills = one.run_s, one.build_s, one.spills
                 state.remember(one.run_s, one.candidate.sch)
 
     def _learn(self, state: TaskState, done: list[Measured]) -> None:

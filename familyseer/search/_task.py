@@ -30,6 +30,8 @@ class TaskState:
         Share of a full round that the next one deserves, in (0, 1].
     incumbent
         What was measured of the best candidate, its library kept, to time others beside it.
+    spills
+        Whether the best candidate spills registers; a resumed run does not know.
     elite
         The fastest measured candidates, ``(run seconds, schedule)``, fastest first.
     """
@@ -48,6 +50,7 @@ class TaskState:
     build_s: float = 0.0
     appetite: float = 1.0
     incumbent: Any = None
+    spills: bool = False
     history: list[tuple[float, float]] = field(default_factory=list)
     elite: list[tuple[float, Any]] = field(default_factory=list)
 

@@ -157,7 +157,9 @@ def test_where_all_candidates_spill_the_least_spilling_one_is_measured_and_named
     builder: WarmBuilder, caplog: pytest.LogCaptureFixture
 ) -> None:
     mods = [spills(96), calls_nothing(), spills(80), shares(65536)]
-    assert [one.build_failed for one in measured(builder, mods, None)] == [True, True, False, True]
+    done = measured(builder, mods, None)
+    assert [one.build_failed for one in done] == [True, True, False, True]
+    assert [one.spills for one in done] == [False, False, True, False]
     (warning,) = caplog.messages
     assert warning.startswith("main: each of 2 candidates keeps registers in memory; ")
     assert os.listdir(builder.folder) == []

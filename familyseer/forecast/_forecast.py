@@ -104,8 +104,10 @@ def forecast(
         why_not = "no candidate could be measured in time"
     # the nearest first: this model's own runs, this model now, another model's runs
     pace = paces.get(True) or probed or paces.get(False) or assumed_pace(why_not or "")
-    # once more: other load makes measured peaks too low, never too high
+    # other load makes measured peaks too low, never too high: once more, and what was seen of it
     roof = _higher(roof, _roof(options, target, ()))
+    if roof is not None and found is not None:
+        roof = _higher(roof, Roof(found.flops_s, 0.0))
     untuned = _untuned(found, known, members)
     whole_us = untuned["untuned_us"] if untuned["untuned_share"] == 1 else None
     tuned_us = [run.tuned_us for run in runs if run.same_model]

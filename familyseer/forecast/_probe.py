@@ -42,6 +42,8 @@ class Probe:
         Candidates measured, the wall-clock seconds that all of it took, and of how many subgraphs.
     failed
         Candidates that failed to build or to run.
+    flops_s
+        Operations a second of the candidate that reached most: the machine can do that at least.
     """
 
     untuned_s: dict[int, float] = field(default_factory=dict)
@@ -51,6 +53,7 @@ class Probe:
     candidates_s: float = 0.0
     subgraphs: int = 0
     failed: int = 0
+    flops_s: float = 0.0
 
 
 def probe(
@@ -185,3 +188,5 @@ def _measure_round(found: Probe, rounds: Rounds, state: TaskState, kind: str, co
     found.candidates_s += rounds.clock.now() - began
     found.failed += sum(one.build_failed or one.run_failed for one in done)
     found.subgraphs += kind == "first"
+    reached = [state.subgraph.flops / one.run_s for one in done]
+    found.flops_s = max(found.flops_s, *reached)

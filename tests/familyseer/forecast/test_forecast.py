@@ -159,6 +159,7 @@ def test_a_probe_measures_subgraphs_as_they_are_and_candidates(cpu: Any, make_de
     # a first round and a longer one of the family's heaviest member
     assert found.subgraphs == 1
     assert 0 < found.candidates <= 13
+    assert found.flops_s > 0
     pace = pace_of_probe(found, 1.0, len(subgraphs))
     assert pace is not None
     assert 0 < pace.low_s < pace.high_s

@@ -244,21 +244,21 @@ class Result:
         UserError
             The name ends otherwise, or the file cannot be written; or as `module`.
         """
+        from familyseer.atomic import replacing
         from familyseer.export._manifest import LIBRARY, check_manifest
 
         target = Path(path)
         if target.suffix != ".so":
             raise UserError(f"{target}: expected a file name that ends in .so")
         check_manifest(self.folder)
-        # beside it first: a process may have loaded what the file holds now
-        draft = target.with_name(f".{target.name}-{os.getpid()}")
         try:
-            shutil.copyfile(self.folder / LIBRARY, draft)
-            shutil.copymode(self.folder / LIBRARY, draft)
-            draft.replace(target)
+            with replacing(target, mode=0o755) as draft:
+                shutil.copyfile(self.folder / LIBRARY, draft)
         except OSError as error:
-            draft.unlink(missing_ok=True)
-            raise UserError(f"{target}: cannot be written ({error.strerror})") from None
+            raise UserError(
+                f"{target}: cannot be written ({error.strerror}); expected a file in a folder that "
+                "is there"
+            ) from None
         return target
 
     def export_kernels(self, folder: str | os.PathLike[str]) -> dict[str, Any]:

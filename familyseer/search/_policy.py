@@ -106,8 +106,8 @@ def why_steepest(state: TaskState, states: Iterable[TaskState]) -> str:
     finite = [best_s for _, best_s in state.history if math.isfinite(best_s)]
     before_s = finite[max(0, len(finite) - 1 - RECENT_ROUNDS)] if finite else state.best_s
     gained = 1.0 - state.best_s / before_s
-    lately = f"{gained:.0%} faster lately" if gained >= 0.005 else "may still have more to give"
-    return f"{share:.0%} of the model's time, {lately}"
+    lately = f", {gained:.0%} faster lately" if gained >= 0.005 else ""
+    return f"{share:.0%} of the model's time{lately}"
 
 
 def sibling_to_foresee(

@@ -122,6 +122,6 @@ def test_people_are_told_what_speaks_for_a_subgraph() -> None:
     better = task(1, best_s=1e-3, history=[(1.0, 2e-3), (2.0, 1e-3)])
     unmeasured = task(2, best_s=math.inf)
     states = [stalled, better, unmeasured]
-    assert why_steepest(stalled, states) == "75% of the model's time, may still have more to give"
+    assert why_steepest(stalled, states) == "75% of the model's time"
     assert why_steepest(better, states) == "25% of the model's time, 50% faster lately"
     assert why_steepest(unmeasured, states) == "none of its candidates has run yet"

@@ -110,6 +110,7 @@ def measure(
     group: str | None = None,
     priority: float = 0.0,
     builds: Sequence[Future[Any]] | None = None,
+    spilling: bool = False,
 ) -> tuple[list[Measured], float, float]:
     """Builds, then runs; never both at once, since building disturbs what is timed here.
 
@@ -138,6 +139,9 @@ def measure(
         subgraphs wait for what they tell.
     builds
         What the builder's `start` gave for each schedule, where that was called before.
+    spilling
+        Whether the subgraph's best candidate spills registers. As for a subgraph without any, the
+        least spilling one is measured where all do.
 
     Returns
     -------
@@ -157,9 +161,12 @@ def measure(
         builds = [builder.start(c.sch.mod, context.target, build_timeout_s) for c in candidates]
     built = _build(candidates, context, builder, time_left, builds, meanwhile, on_built)
     sizes: dict[int, int] = {}
-    if cutoff_s is None and all(result.error_msg is not None for _, result, _ in built):
+    wanting = cutoff_s is None or spilling
+    if wanting and all(result.error_msg is not None for _, result, _ in built):
         sizes = _sizes_of_spills(builder, candidates, builds or ())
-        built = _least_spilling(built, sizes, context, builder, time_left, on_built)
+        # once is enough to be told
+        tell = log.warning if cutoff_s is None else log.debug
+        built = _least_spilling(built, sizes, context, builder, time_left, on_built, tell)
     turned = now()
     ready = [(c, b, s) for c, b, s in built if b.error_msg is None]
     results = _run([(c, b) for c, b, _ in ready], context, runner, time_left, start, started)
@@ -247,6 +254,7 @@ def _least_spilling(
     builder: Any,
     time_left: Callable[[], float],
     on_built: Callable[[Any, Any], None],
+    tell: Callable[..., None],
 ) -> list[tuple[Any, Any, float]]:
     """The last resort of a subgraph without any schedule: what spills least is built all the same.
 
@@ -263,7 +271,7 @@ def _least_spilling(
     except OutOfTimeError:
         return built
     if result.error_msg is None:
-        log.warning(
+        tell(
             "%s: each of %d candidates keeps registers in memory; the one that does least, %d "
             "bytes of a thread, is measured for want of a better one",
             context.task_name,

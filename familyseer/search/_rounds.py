@@ -223,6 +223,7 @@ class Rounds:
             group=state.subgraph.key,
             priority=sum(s.family == state.family and not s.exhausted for s in self.states) - 1.0,
             builds=plan.builds or None,
+            spilling=state.spills,
         )
         self._build_times.add([m.build_s for m in done if not m.build_failed])
         phases = self.clock.phases

@@ -145,11 +145,15 @@ class _Timer:
         ]
 
 
-def measured(builder: WarmBuilder, mods: list[Any], cutoff_s: float | None) -> list[Measured]:
+def measured(
+    builder: WarmBuilder, mods: list[Any], cutoff_s: float | None, *, spilling: bool = False
+) -> list[Measured]:
     tvm = load_tvm(intrinsics=True)
     context = tvm.s_tir.meta_schedule.TuneContext(mod=mods[0], target=cuda_target())
     schedules = [tvm.s_tir.Schedule(mod) for mod in mods]
-    done, _, _ = measure(schedules, context, builder, _Timer(), cutoff_s=cutoff_s)
+    done, _, _ = measure(
+        schedules, context, builder, _Timer(), cutoff_s=cutoff_s, spilling=spilling
+    )
     return done
 
 
@@ -174,6 +178,14 @@ def test_a_candidate_that_spills_is_not_measured_where_there_is_another_schedule
     builder: WarmBuilder, mods: list[Any], cutoff_s: float | None
 ) -> None:
     assert measured(builder, mods, cutoff_s)[0].build_failed
+
+
+def test_a_subgraph_that_has_nothing_but_spilling_schedules_is_tuned_on(
+    builder: WarmBuilder,
+) -> None:
+    (one,) = measured(builder, [spills(80)], 1e-3, spilling=True)
+    assert one.spills
+    assert not one.build_failed
 
 
 def test_stock_metaschedule_gets_the_least_spilling_candidate_of_a_round(

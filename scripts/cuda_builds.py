@@ -129,7 +129,7 @@ def main(
     load_tvm(intrinsics=True)
     resolved = resolve_target(target)
     # a busy machine must not change the counts
-    builder = WarmBuilder(timeout_s=300)
+    builder = WarmBuilder(timeout_s=120)
     rows = []
     try:
         for model in models:

@@ -255,10 +255,7 @@ class Result:
             with replacing(target, mode=0o755) as draft:
                 shutil.copyfile(self.folder / LIBRARY, draft)
         except OSError as error:
-            raise UserError(
-                f"{target}: cannot be written ({error.strerror}); expected a file in a folder that "
-                "is there"
-            ) from None
+            raise UserError(f"{target}: cannot be written ({error.strerror})") from None
         return target
 
     def export_kernels(self, folder: str | os.PathLike[str]) -> dict[str, Any]:

@@ -119,7 +119,12 @@ def main(
         for (dtype, unit), arch in ((kind, arch) for kind in kinds for arch in archs):
             whole = space(dtype, arch, unit=unit)
             picked = random.Random(seed).sample(whole, sample or len(whole))
-            usual = [default(dtype, arch, block, unit=unit) for block in DEFAULT_BLOCKS]
+            # C is of the operands' type unless the caller has an array for it
+            usual = [
+                default(dtype, arch, block, out=out, unit=unit)
+                for out in dict.fromkeys((dtype, "float32"))
+                for block in DEFAULT_BLOCKS
+            ]
             for name, configs in (("space", picked), ("defaults", usual)):
                 repeated = ([arch] * len(configs), [folder] * len(configs))
                 found = row(dtype, unit, arch, list(pool.map(check, configs, *repeated)))

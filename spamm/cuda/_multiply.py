@@ -97,6 +97,13 @@ __device__ __forceinline__ void store_run(
 """
 
 _KERNEL = """\
+// Left to itself the compiler puts what narrow loads need into memory, for the sake of more thread
+// blocks a multiprocessor.
+#if SPAMM_LOAD_BYTES == 16
+#define SPAMM_BOUNDS THREADS
+#else
+#define SPAMM_BOUNDS THREADS, 1
+#endif
 __device__ __forceinline__ void multiply_tile(
     unsigned char* stages, WorkList& list, const Matrices& x, const Target& target,
     const long long* offsets, const int* ks, int row0, int col0, int part) {
@@ -118,7 +125,7 @@ __device__ __forceinline__ void multiply_tile(
     store<false>(sums, target, row, col);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) spamm_multiply(
+extern "C" __global__ void __launch_bounds__(SPAMM_BOUNDS) spamm_multiply(
     const Element* A, const Element* B, Output* C, int m, int k, int n, long long lda,
     long long ldb, long long ldc, const long long* offsets, const int* ks, const int* order,
     int tiles, int* next) {

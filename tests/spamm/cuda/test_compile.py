@@ -64,6 +64,17 @@ def test_variants_for_other_alignments_do_not_copy_asynchronously(vector: int, c
     assert "HMMA" in code
 
 
+@pytest.mark.parametrize("block", [DEFAULT_BLOCK, (32, 16, 32)])
+@pytest.mark.parametrize("arch", ARCHS)
+def test_variants_for_other_alignments_keep_all_in_registers(
+    arch: str, block: Any, cache: Path
+) -> None:
+    config = default("float32", arch, block, out="float32").for_alignment(4)
+    assert not resources(compile_cubin(multiply_source(config), arch, cache=cache))[
+        KERNEL_NAME
+    ].spills
+
+
 def test_split_sums_are_added_atomically(cache: Path) -> None:
     config = MultiplyConfig(
         "float32", "float32", "cores", (64, 16, 64), (64, 64, 32), (2, 2), 2, split_k=2

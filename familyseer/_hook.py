@@ -139,9 +139,14 @@ def tune_relax(
 def _warm_start(folders: Sequence[str | os.PathLike[str]], work_dir: str, target: Any) -> Any:
     if not folders:
         return None
+    from familyseer.api._arguments import in_python
+    from familyseer.errors import UserError
     from familyseer.run._warm_start import WarmStart
 
-    return WarmStart([Path(one) for one in folders], Path(work_dir), target).prepare
+    try:
+        return WarmStart([Path(one) for one in folders], Path(work_dir), target).prepare
+    except UserError as error:
+        raise UserError(in_python(str(error))) from None
 
 
 def _checker(target: Any, work_dir: str, runner: Any, seed: int, stack: ExitStack) -> Any:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from familyseer.api import _arguments as arguments
 from familyseer.api._arguments import PathName
 from familyseer.api._result import Result
-from familyseer.errors import UserError
+from familyseer.errors import RunError, UserError
 from familyseer.models.loading import is_a
 from familyseer.options import MAX_REL_ERROR, TuneOptions
 from familyseer.progress import Observer
@@ -110,7 +110,7 @@ def tune(
     UserError
         The model, an argument or the folder cannot be used; one line that says what was expected.
     RunError
-        The folder could not be written any more, or no device is left.
+        The folder could not be written any more; what was measured is in it.
     """
     started_at = time.monotonic()
     temporary = out is None
@@ -139,6 +139,9 @@ def tune(
         arguments.check(options)
         _run(options, model, example_inputs, callbacks, started_at)
         return Result(folder, temporary=temporary)
+    except RunError as error:
+        # its folder is kept, a temporary one too: what was measured can be gone on from
+        raise RunError(arguments.in_python(str(error))) from error.__cause__
     except BaseException as error:
         if temporary:
             shutil.rmtree(folder, ignore_errors=True)

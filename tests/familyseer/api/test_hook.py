@@ -59,3 +59,8 @@ def test_another_scheduler_has_no_warm_start(cpu: Any, tmp_path: Path) -> None:
         familyseer.tune_relax(
             None, {}, cpu, str(tmp_path), 1, warm_start=[tmp_path], task_scheduler="gradient"
         )
+
+
+def test_a_warm_start_from_nowhere_is_refused(cpu: Any, tmp_path: Path) -> None:
+    with pytest.raises(familyseer.UserError, match=r"^warm_start .*nowhere: no such folder"):
+        familyseer.tune_relax(None, {}, cpu, str(tmp_path), 1, warm_start=[tmp_path / "nowhere"])

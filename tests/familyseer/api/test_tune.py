@@ -181,6 +181,20 @@ def test_a_failed_run_leaves_no_temporary_folder(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_that_cannot_write_keeps_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill_the_disk(options: Any, *_: Any) -> None:
+        (options.out / "history.csv").touch()
+        raise familyseer.RunError("full; go on with --resume when there is room")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("familyseer.api._tune._run", fill_the_disk)
+    with pytest.raises(familyseer.RunError, match="go on with resume=True when"):
+        familyseer.tune("mlp", trials=1)
+    assert [one.name for one in tmp_path.glob("*/*")] == ["history.csv"]
+
+
 def test_warnings_go_to_the_log_and_nowhere_else(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

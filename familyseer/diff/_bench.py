@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from familyseer.errors import UserError
 from familyseer.export._jobs import time_libraries
 from familyseer.export._manifest import check_manifest
-from familyseer.export.use import read_summary
+from familyseer.export.use import input_specs, read_summary
 from familyseer.measure import WorkerPool
 from familyseer.models import InputSpec, example_inputs
 
@@ -39,8 +40,9 @@ def time_both(first: Path, second: Path, *, repeat: int = 20, seed: int = 0) -> 
     summaries = [read_summary(folder) for folder in (first, second)]
     for folder in (first, second):
         check_manifest(folder)
-    specs = [_specs(summary) for summary in summaries]
-    if specs[0] != specs[1]:
+    specs = [input_specs(summary) for summary in summaries]
+    kinds = [[(one.name, one.shape, one.dtype) for one in inputs] for inputs in specs]
+    if kinds[0] != kinds[1]:
         raise UserError(
             f"--bench: {first} takes {_shown(specs[0])}, {second} takes {_shown(specs[1])}; "
             "expected two libraries of the same inputs"
@@ -51,9 +53,7 @@ def time_both(first: Path, second: Path, *, repeat: int = 20, seed: int = 0) -> 
             f"--bench: {first} is for {devices[0]}, {second} for {devices[1]}; "
             "expected two libraries for the same device"
         )
-    bounds = [one.get("index_bound") for one in summaries[0]["inputs"]]
-    wanted = [InputSpec(*one, bound) for one, bound in zip(specs[0], bounds, strict=True)]
-    made = example_inputs(wanted, seed=seed)
+    made = example_inputs(specs[0], seed=seed)
     paths = {"first": str(first / "model.so"), "second": str(second / "model.so")}
     # a process of its own, since a wrong library may crash whoever runs it
     with WorkerPool(1) as pool:
@@ -61,7 +61,7 @@ def time_both(first: Path, second: Path, *, repeat: int = 20, seed: int = 0) -> 
             time_libraries,
             paths,
             devices[0],
-            [made[spec.name] for spec in wanted],
+            [made[spec.name] for spec in specs[0]],
             repeat,
             float("inf"),
         ).result()
@@ -74,9 +74,6 @@ def time_both(first: Path, second: Path, *, repeat: int = 20, seed: int = 0) -> 
     }
 
 
-def _specs(summary: dict[str, Any]) -> list[tuple[str, tuple[int, ...], str]]:
-    return [(one["name"], tuple(one["shape"]), one["dtype"]) for one in summary["inputs"]]
-
-
-def _shown(specs: list[tuple[str, tuple[int, ...], str]]) -> str:
-    return ", ".join(f"{name} {dtype}{list(shape)}" for name, shape, dtype in specs) or "nothing"
+def _shown(specs: Sequence[InputSpec]) -> str:
+    inputs = (f"{one.name} {one.dtype}{list(one.shape)}" for one in specs if one.weight is None)
+    return ", ".join(inputs) or "nothing"

@@ -16,6 +16,8 @@ from familyseer.report._read import RunData, read_run
 
 # of the summary, where a run is too old to tell its options
 _OLD_OPTIONS = ("seed", "families", "budget_s", "trial_limit", "without")
+# of the run of a product, which tells its options by themselves, and what it found
+_OLD_OPTIONS += ("shape", "dtype", "block", "wanted_valid_ratio", "config")
 # where a run was made, and not how
 _NOT_OPTIONS = ("model", "out", "resume")
 _LATENCIES = ("untuned_us", "tuned_us", "speedup")

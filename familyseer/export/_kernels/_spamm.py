@@ -111,6 +111,8 @@ class TunedProduct:
         try:
             config = MultiplyConfig.from_dict(self.config)
             why = config.validate(arch)
+            if config.dtype != self.dtype:
+                why = f"dtype {config.dtype} is not that of the product, {self.dtype}"
             if why is not None:
                 raise ValueError(f"configuration: {why}")
             config = fixed(config, self.shape)
@@ -148,6 +150,7 @@ class TunedProduct:
                     "block": list(self.block),
                     "grid": list(self.grid),
                     "lists": _LISTS,
+                    "precision": self.summary.get("precision"),
                     "config": self.config,
                 }
             },

@@ -23,6 +23,7 @@ from tests.familyseer.kernels.emulating_gpu import EmulatingGpu
 
 SHAPE = 130, 120, 152
 NAME = "spamm_130x120x152_0_3"
+WIDE = MultiplyConfig("float16", "float16", "tensor", (32, 32, 32), (64, 64, 32), (2, 2), 2)
 HOPPER = json.dumps({"kind": "cuda", "arch": "sm_90", "host": {"kind": "llvm"}})
 
 
@@ -51,11 +52,8 @@ def on_cpu(folder: Path, cpu: Any, dtype: str) -> Path:
     return out_of(folder, str(cpu), dtype, asdict(default_config(dtype, host_target())))
 
 
-def for_cuda(folder: Path, **changes: Any) -> Path:
-    config = MultiplyConfig(
-        "float16", "float16", "tensor", (32, 32, 32), (64, 64, 32), (2, 2), 2, **changes
-    )
-    return out_of(folder, HOPPER, "float16", config.to_dict())
+def for_cuda(folder: Path) -> Path:
+    return out_of(folder, HOPPER, "float16", WIDE.to_dict())
 
 
 def operands(dtype: str) -> tuple[Any, Any]:
@@ -214,6 +212,7 @@ def test_the_cuda_header_passes_numbers_by_value(cuda: Path) -> None:
         ({"dtype": "int8"}, "does not describe its product"),
         ({"config": {"block": [64, 64, 64]}}, "none of spamm's kernels for this machine's CPU"),
         ({"target": HOPPER, "config": {"block": [64, 64, 64]}}, "missing or unknown fields"),
+        ({"target": HOPPER, "config": WIDE.to_dict()}, "dtype float16 is not that of the product"),
     ],
 )
 def test_a_damaged_summary_is_named_in_one_line(

@@ -14,10 +14,20 @@ from familyseer.records import Failure
 from familyseer.report import _facts as facts
 from familyseer.report._read import RunData, read_run
 
-# of the summary, where a run is too old to tell its options
-_OLD_OPTIONS = ("seed", "families", "budget_s", "trial_limit", "without")
-# of the run of a product, which tells its options by themselves, and what it found
-_OLD_OPTIONS += ("shape", "dtype", "block", "wanted_valid_ratio", "config")
+# of a summary that has its options side by side with the rest
+_OLD_OPTIONS = (
+    "seed",
+    "families",
+    "budget_s",
+    "trial_limit",
+    "without",
+    # of the run of a product, and what it found
+    "shape",
+    "dtype",
+    "block",
+    "wanted_valid_ratio",
+    "config",
+)
 # where a run was made, and not how
 _NOT_OPTIONS = ("model", "out", "resume")
 _LATENCIES = ("untuned_us", "tuned_us", "speedup")

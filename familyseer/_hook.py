@@ -146,7 +146,8 @@ def _warm_start(folders: Sequence[str | os.PathLike[str]], work_dir: str, target
     try:
         return WarmStart([Path(one) for one in folders], Path(work_dir), target).prepare
     except UserError as error:
-        raise UserError(in_python(str(error))) from None
+        error.args = (in_python(str(error)),)
+        raise
 
 
 def _checker(target: Any, work_dir: str, runner: Any, seed: int, stack: ExitStack) -> Any:

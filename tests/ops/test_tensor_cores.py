@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from familyseer.measure import WorkerPool
 from familyseer.search._apply import apply_decisions
 from familyseer.search._evolution import Evolution
+from familyseer.search._launch import THREAD_REGISTERS
 from familyseer.search._proposals import new_context, roomy, space_for
 from familyseer.search._sketch import sketches_of
 from familyseer.subgraphs import Subgraph, subgraph_key
@@ -147,6 +149,13 @@ def test_a_block_may_have_the_shared_memory_of_its_processor() -> None:
     assert roomy(unknown) is unknown
 
 
+def sums(sketch: Any, vector: Any) -> int:
+    """Sums of a thread: virtual threads and the inner two of both spatial tiles' five levels."""
+    tiles = [vector[slot.start : slot.stop] for slot in sketch.slots if slot.width == 5]
+    assert len(tiles) == 2
+    return math.prod(int(tile[level]) for tile in tiles for level in (1, 3, 4))
+
+
 @pytest.mark.parametrize("operand", ["float32", "float16"])
 def test_random_decisions_are_told_what_can_be_launched(operand: str) -> None:
     """Undirected, one in fifty is valid."""
@@ -156,6 +165,12 @@ def test_random_decisions_are_told_what_can_be_launched(operand: str) -> None:
     sketch = sketches_of(context.generate_design_space())[0]
     drawn = [sketch.sample(rng) for _ in range(40)]
     assert all(map(sketch.allows, drawn))
+    if operand == "float32":
+        assert all(1 <= sums(sketch, vector) <= THREAD_REGISTERS for vector in drawn)
+        crowded = drawn[0].copy()
+        inner = sketch.slots[0].stop - 1
+        crowded[inner] = THREAD_REGISTERS + 1
+        assert not sketch.allows(crowded)
     valid = [apply_decisions(context, sketch, vector, 1) is not None for vector in drawn]
     assert sum(valid) >= 10
     too_many = drawn[0].copy()

@@ -37,7 +37,10 @@ def command(
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    """Show the families of MODEL's subgraphs, without tuning anything."""
+    """Show the families of MODEL's subgraphs.
+
+    Nothing is tuned.
+    """
     from familyseer.cli._output import print_json, results_only
 
     shapes = options.parse_input_shapes(input_shapes)

@@ -19,7 +19,10 @@ _DEFAULT_BUDGET_S = 600.0
 
 @click.command("tune")
 @options.model_argument
-@options.out_option("Folder for the library, the records and the report.", required=False)
+@options.out_option(
+    "Folder for the library, the records and the report.  [required without --dry-run]",
+    required=False,
+)
 @options.target_option
 @options.budget_option()
 @options.trials_option("candidates", "10m")

@@ -52,7 +52,7 @@ def test_a_command_loads_tvm_without_pytorch_which_it_has_no_use_for() -> None:
 
 
 def test_help_lists_every_command_with_a_whole_sentence() -> None:
-    result = CliRunner().invoke(main, ["--help"])
+    result = CliRunner().invoke(main, ["--help"], terminal_width=80)
     listed = [line.split() for line in result.stdout.partition("Commands:")[2].splitlines() if line]
     assert [words[0] for words in listed] == COMMANDS
     assert not any("..." in word for words in listed for word in words)

@@ -75,3 +75,28 @@ def test_archive_of_something_else_is_a_user_error(tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(3)}, tmp_path / "m.pt2")
     with pytest.raises(UserError, match=r"expected a program saved by torch\.export\.save"):
         load_model(str(tmp_path / "m.pt2"))
+
+
+def test_batch_norm_goes_into_convolutions_with_and_without_a_bias(tmp_path: Path) -> None:
+    from familyseer.tvm_env import load_tvm
+
+    torch.manual_seed(1)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, bias=False),
+        torch.nn.BatchNorm2d(8),
+        torch.nn.Conv2d(8, 6, 3, bias=True),
+        torch.nn.BatchNorm2d(6),
+    ).eval()
+    for norm in (network[1], network[3]):
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2.0)
+        torch.nn.init.normal_(norm.weight)
+        torch.nn.init.normal_(norm.bias)
+    sample = torch.randn(2, 3, 10, 10)
+    torch.export.save(torch.export.export(network, (sample,)), tmp_path / "m.pt2")
+    model = load_model(str(tmp_path / "m.pt2"))
+    assert [call.op.name for _, call in calls(model.mod)] == ["relax.nn.conv2d", "relax.add"] * 2
+    tvm = load_tvm(intrinsics=True)
+    machine = tvm.relax.VirtualMachine(tvm.compile(model.mod, target="llvm"), tvm.cpu())
+    got = machine["main"](tvm.runtime.tensor(sample.numpy())).numpy()
+    np.testing.assert_allclose(got, network(sample).detach().numpy(), rtol=1e-4, atol=1e-4)

@@ -40,7 +40,8 @@ target_option: _Decorator = click.option(
     "--target",
     metavar="TARGET",
     shell_complete=_completion.targets,
-    help="llvm, cuda, a target as JSON, or a tag of TVM.  [default: this machine's CPU]",
+    help="llvm, cuda, a tag of TVM, a GPU's architecture such as sm_90, or JSON.  [default: this "
+    "machine's CPU]",
 )
 families_option: _Decorator = click.option(
     "--families",

@@ -24,7 +24,8 @@ _ARGUMENTS = {
     "warm-start-any-target": "warm_start_any_target=True",
     "input-shape": "input_shapes",
 }
-_OPTION = re.compile(r"--([a-z]+(?:-[a-z]+)*)")
+# as words of a message, not as parts of a path in it
+_OPTION = re.compile(r"(?<![^\s(])--([a-z]+(?:-[a-z]+)*)")
 
 
 def name_of(model: Any, example_inputs: Any) -> str:

@@ -157,6 +157,7 @@ def test_wrong_arguments_are_told_in_one_line(given: dict[str, Any], message: st
     [
         ("no-such-net", "^no-such-net: no such model"),
         (Path("missing.onnx"), "^missing.onnx: no such file"),
+        ("a--resume/x.onnx", "^a--resume/x.onnx: no such file"),
         (3.5, "^model of type float: expected a path"),
     ],
 )

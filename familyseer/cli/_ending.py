@@ -81,12 +81,12 @@ def print_spamm(spamm: Mapping[str, Any]) -> None:
 
 
 def print_warnings(summary: Mapping[str, Any], stream: TextIO) -> None:
-    """Says which subgraphs did not get their best schedule, one line a reason.
+    """Says what is not as it should be: subgraphs without their best schedule, what went unchecked.
 
     Parameters
     ----------
     summary
-        Its ``fell_back`` tells the reason by the subgraph's name; none where it is missing.
+        What ``summary.json`` holds; what is missing is not warned of.
     stream
         Where to say it.
     """
@@ -107,6 +107,12 @@ def print_warnings(summary: Mapping[str, Any], stream: TextIO) -> None:
         click.echo(
             f"familyseer: warning: a schedule of {wrong.get('subgraph')} is never used: "
             f"{wrong.get('reason')}{kept}",
+            file=stream,
+        )
+    if summary.get("not_compared"):
+        click.echo(
+            "familyseer: warning: the library was not compared with the untuned one: "
+            f"{summary['not_compared']}",
             file=stream,
         )
     for text in (summary.get("fleet") or {}).get("warnings", []):

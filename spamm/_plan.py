@@ -246,7 +246,8 @@ def plan_from_lists(
 def checked_tau(tau: Any) -> float:
     """tau as a float; ValueError unless it is a finite number of at least 0."""
     try:
-        value = float(tau)
+        # True is a slip, not a threshold
+        value = float("nan") if isinstance(tau, bool) else float(tau)
     except (TypeError, ValueError):
         value = float("nan")
     if not 0 <= value < float("inf"):

@@ -56,6 +56,8 @@ def match_inputs(
 ) -> dict[str, Array]:
     """The arrays that a library takes, in its order and of its element types.
 
+    Weights that the library takes as inputs may be left out.
+
     An array of another element type is converted where its kind allows it (float64 to float32,
     int64 to an int32 that holds its values), and refused where it does not (floats to integers).
 
@@ -66,17 +68,19 @@ def match_inputs(
         does not fit.
     """
     names = [spec.name for spec in wanted]
-    missing = [name for name in names if name not in arrays]
+    missing = [spec.name for spec in wanted if spec.name not in arrays and spec.weight is None]
     extra = [name for name in arrays if name not in names]
     if missing or extra:
         faults = [f"lacks {', '.join(missing)}"] if missing else []
         faults += [f"has unknown {', '.join(extra)}"] if extra else []
         raise UserError(f"{path}: {' and '.join(faults)}; expected {_listed(wanted)}")
-    return {spec.name: _fitted(path, spec, arrays[spec.name]) for spec in wanted}
+    given = [spec for spec in wanted if spec.name in arrays]
+    return {spec.name: _fitted(path, spec, arrays[spec.name]) for spec in given}
 
 
 def _listed(wanted: Sequence[InputSpec]) -> str:
-    return ", ".join(f"{t.name} {list(t.shape)} {t.dtype}" for t in wanted) or "no inputs"
+    needed = [spec for spec in wanted if spec.weight is None]
+    return ", ".join(f"{t.name} {list(t.shape)} {t.dtype}" for t in needed) or "no inputs"
 
 
 def _fitted(path: Path, spec: InputSpec, array: Array) -> Array:

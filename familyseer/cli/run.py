@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from familyseer.cli import _options as options
-from familyseer.errors import UserError
-
-if TYPE_CHECKING:
-    from familyseer.models import InputSpec
 
 
 @click.command("run")
@@ -39,9 +34,9 @@ def command(out: Path, inputs: Path, outputs: Path, as_json: bool) -> None:
     from familyseer.cli._output import print_json, print_table, results_only
 
     with results_only():
-        from familyseer.export.use import read_summary, run_library
+        from familyseer.export.use import input_specs, read_summary, run_library
 
-        wanted = _inputs(out, read_summary(out))
+        wanted = input_specs(read_summary(out))
         arrays = match_inputs(inputs, read_npz(inputs), wanted)
         results = run_library(out, arrays)
     write_npz(outputs, results)
@@ -57,18 +52,3 @@ def command(out: Path, inputs: Path, outputs: Path, as_json: bool) -> None:
     ]
     print_table(("output", "shape", "type"), rows)
     click.echo(f"written to {outputs}")
-
-
-def _inputs(out: Path, summary: dict[str, Any]) -> list[InputSpec]:
-    from familyseer.models import InputSpec
-
-    try:
-        return [
-            InputSpec(str(item["name"]), tuple(int(n) for n in item["shape"]), str(item["dtype"]))
-            for item in summary["inputs"]
-        ]
-    except (KeyError, TypeError, ValueError):
-        raise UserError(
-            f"{out / 'summary.json'}: does not list the library's inputs; "
-            "expected the summary of a tuning run"
-        ) from None

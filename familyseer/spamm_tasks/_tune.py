@@ -195,7 +195,8 @@ class _Run:
             RunInfo(
                 model=self.problem.name,
                 target=describe_target(self.target),
-                budget_s=self.options.budget_s,
+                # what an interrupted run left of it
+                budget_s=self.clock.budget_s,
                 trials=self.options.trials,
                 families=(FamilyInfo(FAMILY, (self.problem.name,), 1.0),),
             )

@@ -55,6 +55,7 @@ def test_operands(a: Any, b: Any, message: str) -> None:
         ({"tau": None}, r"^tau, valid_ratio, max_rel_error: expected exactly one .*, got none$"),
         ({"valid_ratio": 0.5}, r"exactly one of them, got tau and valid_ratio$"),
         ({"tau": -1.0}, r"^tau: expected a finite number of at least 0, got -1\.0$"),
+        ({"tau": True}, r"^tau: expected a finite number of at least 0, got True$"),
         ({"tau": float("nan")}, r"^tau: expected a finite number of at least 0, got nan$"),
         ({"tau": float("inf")}, r"^tau: expected a finite number"),
         ({"tau": "small"}, r"^tau: expected a finite number of at least 0, got 'small'$"),

@@ -77,6 +77,11 @@ def _fell_back(_place: Place) -> Iterator[str]:
     yield from warned({"fell_back": {**dict.fromkeys("abcde", "no time"), "f": "wrong results"}})
 
 
+@provokes("the-library-was-not-compared")
+def _not_compared(_place: Place) -> Iterator[str]:
+    yield from warned({"not_compared": "there was no time left to run it"})
+
+
 @provokes("candidates-failed")
 def _candidates(_place: Place) -> Iterator[str]:
     calls: tuple[tuple[Any, ...], ...] = ((math.sqrt, -1.0), (os.abort,), (os._exit, 3))

@@ -179,6 +179,19 @@ def test_bfloat16_survives_the_archive(tmp_path: Path) -> None:
     assert matched["x"].dtype == values.dtype
 
 
+def test_weights_that_the_library_takes_may_be_left_out(tmp_path: Path) -> None:
+    from familyseer.cli._npz import match_inputs
+    from familyseer.models import InputSpec
+
+    specs = [InputSpec("x", (2,), "float32"), InputSpec("w", (2,), "float32", weight=(0.0, 1.0))]
+    path = tmp_path / "in.npz"
+    write_npz(path, {"x": np.zeros(2, "float32")})
+    assert list(match_inputs(path, read_npz(path), specs)) == ["x"]
+    write_npz(path, {"w": np.zeros(2, "float32")})
+    with pytest.raises(UserError, match=r"lacks x; expected x \[2\] float32$"):
+        match_inputs(path, read_npz(path), specs)
+
+
 def test_bench_shows_latencies(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 

@@ -15,7 +15,6 @@ from familyseer.check._quarantine import _MOST_BYTES
 from familyseer.check.reproduce import main as reproduce
 from familyseer.check.reproduce import reproduce as again
 from familyseer.cli._npz import match_inputs, read_npz, write_npz
-from familyseer.cli.run import _inputs
 from familyseer.diff._bench import time_both
 from familyseer.errors import RunError
 from familyseer.export._manifest import check_manifest, write_manifest
@@ -48,7 +47,6 @@ def _unfinished(place: Place) -> Iterator[str]:
     yield command("bench", place.folder)
     yield command("bench", finished(place.folder, device=None))
     yield command("bench", finished(place.folder, inputs=[{"name": "x"}]))
-    yield refused(_inputs, place.folder, {"inputs": [{"name": "x"}]})
 
 
 @provokes("the-library-is-not-the-one-that-the-run-wrote")

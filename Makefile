@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: tune test lint clean
+.PHONY: tune test lint docs clean
 
 $(READY): pyproject.toml setup.cfg
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +22,9 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(READY)
+	$(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) out build *.egg-info

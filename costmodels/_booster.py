@@ -69,6 +69,11 @@ class Booster:
         The line through the prior.
     training
         How it came about.
+
+    Attributes
+    ----------
+    width
+        Features that it looks at: the first ones, where rows have more.
     """
 
     def __init__(self, booster: Any, intercept: float, slope: float, training: Training) -> None:
@@ -76,6 +81,7 @@ class Booster:
         self.intercept = intercept
         self.slope = slope
         self.training = training
+        self.width = int(booster.num_features())
 
     @classmethod
     def fit(
@@ -148,7 +154,8 @@ class Booster:
 
     def roots(self, rows: npt.NDArray[np.float32], prior: Array) -> Array:
         """Predicted square roots of labels, shape (n,), around 1 for a subgraph's best so far."""
-        left = np.asarray(self.booster.inplace_predict(rows), dtype=np.float64)
+        seen = rows[:, : self.width]
+        left = np.asarray(self.booster.inplace_predict(seen), dtype=np.float64)
         root = self.intercept + self.slope * prior + left
         return np.clip(np.nan_to_num(root), -5.0, 5.0)
 
@@ -162,7 +169,12 @@ class Booster:
 
     @classmethod
     def from_bytes(
-        cls, raw: bytes, intercept: float, slope: float, training: Training, features: int
+        cls,
+        raw: bytes,
+        intercept: float,
+        slope: float,
+        training: Training,
+        features: tuple[int, ...],
     ) -> Booster:
         """Reads what `to_bytes` wrote.
 
@@ -171,17 +183,29 @@ class Booster:
         ValueError
             XGBoost cannot read it, or it was trained on another number of features.
         """
-        xgboost = importlib.import_module("xgboost")
-        try:
-            booster = xgboost.Booster()
-            booster.load_model(bytearray(raw))
-            booster.set_param({"nthread": 1})
-            length = booster.num_features()
-        except (xgboost.core.XGBoostError, TypeError, OverflowError) as error:
-            raise ValueError("not a model in XGBoost's format") from error
-        if length != features:
-            raise ValueError(f"a model of {length} features: expected {features}")
-        return cls(booster, intercept, slope, training)
+        return cls(read_booster(raw, features), intercept, slope, training)
+
+
+def read_booster(raw: bytes, features: tuple[int, ...]) -> Any:
+    """XGBoost's object from its binary JSON.
+
+    Raises
+    ------
+    ValueError
+        XGBoost cannot read it, or it was trained on none of these numbers of features.
+    """
+    xgboost = importlib.import_module("xgboost")
+    try:
+        booster = xgboost.Booster()
+        booster.load_model(bytearray(raw))
+        booster.set_param({"nthread": 1})
+        length = booster.num_features()
+    except (xgboost.core.XGBoostError, TypeError, OverflowError) as error:
+        raise ValueError("not a model in XGBoost's format") from error
+    if length not in features:
+        expected = " or ".join(map(str, features))
+        raise ValueError(f"a model of {length} features: expected {expected}")
+    return booster
 
 
 def labels_of(roots: Array) -> Array:

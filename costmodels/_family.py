@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from costmodels._booster import Booster, labels_of
 from costmodels._fusion import Fusion, mix
+from costmodels._resources import ResourceModel
 from costmodels._samples import Samples
 from costmodels.features import Batch
 from costmodels.metrics import DecayingAccuracy, pair_counts
@@ -25,9 +26,16 @@ _PRIOR_LEAD = 0.6
 
 
 class Family:
-    """Learns from one family's results and scores its candidates."""
+    """Learns from one family's results and scores its candidates.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    resources
+        Foretells what the boosters look at beside the features; by default nothing.
+    """
+
+    def __init__(self, resources: ResourceModel | None = None) -> None:
+        self.resources = resources or ResourceModel()
         self.samples = Samples()
         self.booster: Booster | None = None
         self.accuracy = DecayingAccuracy()
@@ -59,18 +67,20 @@ class Family:
         self, rows: npt.NDArray[np.float32], prior: Array, shared: Booster | None
     ) -> Array | None:
         """Predicted square roots of labels, shape (n,); None while the prior is better."""
-        return self._roots(rows, prior, shared) if self.trusts_booster() else None
+        if not self.trusts_booster():
+            return None
+        return self._roots(self.resources.widen(rows), prior, shared)
 
     def _roots(
-        self, rows: npt.NDArray[np.float32], prior: Array, shared: Booster | None
+        self, wide: npt.NDArray[np.float32], prior: Array, shared: Booster | None
     ) -> Array | None:
         if self.booster is None:
-            return None if shared is None else shared.roots(rows, prior)
-        own = self.booster.roots(rows, prior)
+            return None if shared is None else shared.roots(wide, prior)
+        own = self.booster.roots(wide, prior)
         weight = self.fusion.weight
         if shared is None or weight == 1.0:
             return own
-        return mix(shared.roots(rows, prior), own, weight)
+        return mix(shared.roots(wide, prior), own, weight)
 
     def trusts_booster(self) -> bool:
         """Whether the booster predicted at least about as well as the prior alone would have."""
@@ -120,13 +130,14 @@ class Family:
         before = self.accuracy.value
         now = self.accuracy.add(scores, seconds)
         self.accuracy_on.setdefault(key, DecayingAccuracy()).add(scores, seconds)
-        roots = self._roots(rows, prior, shared)
+        wide = self.resources.widen(rows)
+        roots = self._roots(wide, prior, shared)
         if roots is not None:
             self.booster_accuracy.add(roots, seconds)
             self.prior_accuracy.add(prior, seconds)
             self.fell = now is not None and before is not None and now < before - _FALLEN
         if self.booster is not None and shared is not None:
-            self.fusion.judge(shared.roots(rows, prior), self.booster.roots(rows, prior), seconds)
+            self.fusion.judge(shared.roots(wide, prior), self.booster.roots(wide, prior), seconds)
         self.samples.add(key, rows, prior, seconds)
         if own and self._pays():
             self.train(seed=seed, threads=threads)
@@ -145,7 +156,7 @@ class Family:
         if not labels.any():
             return
         self.booster = Booster.fit(
-            samples.rows,
+            self.resources.widen(samples.rows),
             samples.prior,
             labels,
             samples.held_out(seed),
@@ -167,7 +178,8 @@ class Family:
         right, total = 0.0, 0
         for index in range(len(samples.keys)):
             mine = aside & (samples.owner == index)
-            scores = self.booster.predict(samples.rows[mine], samples.prior[mine])
+            wide = self.resources.widen(samples.rows[mine])
+            scores = self.booster.predict(wide, samples.prior[mine])
             found = pair_counts(scores, samples.seconds[mine])
             right, total = right + found[0], total + found[1]
         return right / total if total else None

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from costmodels._booster import Booster
+from costmodels._resources import ResourceModel
 from costmodels._samples import Samples
 
 _FIRST_TRAINING = 16
@@ -17,6 +18,11 @@ _BATCH = 32
 
 class Shared:
     """One booster over every family's samples.
+
+    Parameters
+    ----------
+    resources
+        Foretells what the booster looks at beside the features.
 
     Attributes
     ----------
@@ -30,7 +36,8 @@ class Shared:
         Samples of earlier runs that no family of this one holds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, resources: ResourceModel) -> None:
+        self.resources = resources
         self.booster: Booster | None = None
         self.trained_at = 0
         self.trainings = 0
@@ -49,7 +56,7 @@ class Shared:
         if not labels.any():
             return
         self.booster = Booster.fit(
-            np.concatenate([s.rows for s in known]),
+            self.resources.widen(np.concatenate([s.rows for s in known])),
             np.concatenate([s.prior for s in known]),
             labels,
             np.concatenate([s.held_out(seed) for s in known]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +17,14 @@ from costmodels._candidates import (
     subgraph_key,
 )
 from costmodels._family import Family
+from costmodels._resources import figures
 from costmodels.features import Batch
 from costmodels.learner import Learner
 from costmodels.store import load_learner, save_learner
 from familyseer.tvm_env import load_tvm
+
+if TYPE_CHECKING:
+    from familyseer.measure._cuda_limits import Resources
 
 _tvm = load_tvm()
 _PyCostModel: Any = _tvm.s_tir.meta_schedule.cost_model.PyCostModel
@@ -134,6 +138,17 @@ class FamilyCostModel(_PyCostModel):
         seconds = np.asarray([_median_seconds(result) for result in results])
         self.learner.learn(key, self._batch(context, key, candidates), seconds)
 
+    def learn_resources(
+        self, context: Any, candidates: Sequence[Any], resources: Sequence[Resources]
+    ) -> None:
+        """Learns what a context's candidates take of a GPU, as their compiler said.
+
+        From its next training on a model also looks at what is foretold of that. Those that were
+        refused belong here as well as those that were run.
+        """
+        batch = self._batch(context, self._locate(context.mod), candidates)
+        self.learner.resources.learn(batch.rows[batch.valid], figures(resources)[batch.valid])
+
     def accuracy(self, family: str) -> float | None:
         """Share of pairs that were predicted in the right order before they were measured.
 
@@ -187,6 +202,7 @@ class FamilyCostModel(_PyCostModel):
         found = load_learner(os.fspath(path))
         self.learner.families = found.families
         self.learner.shared = found.shared
+        self.learner.resources = found.resources
         # what the caller assigned in this process outranks what an earlier one did
         self.learner.assigned = {**found.assigned, **self.learner.assigned}
 

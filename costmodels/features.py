@@ -86,6 +86,9 @@ _SCALARS = np.r_[
 ]
 _LARGEST = np.r_[VECTORIZE : VECTORIZE + 3, PARALLEL + 1, GPU, TAIL]
 
+# column of a candidate's vector that is 1 on a GPU, 0 elsewhere
+IS_GPU = _SCALARS.tolist().index(GPU.start)
+
 FEATURE_LENGTH = (
     len(_SCALARS) + _BUFFERS_KEPT * BUFFER_LENGTH + 16 + 4 + 2 + len(_LARGEST) + len(TERMS) + 1
 )

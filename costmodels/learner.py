@@ -12,6 +12,7 @@ from costmodels._booster import Booster
 from costmodels._family import Family
 from costmodels._fusion import Fusion
 from costmodels._local import Own, Surrogate
+from costmodels._resources import ResourceModel
 from costmodels._samples import Samples
 from costmodels._shared import Shared
 from costmodels.features import Batch
@@ -60,11 +61,12 @@ class Learner:
         self.use_own = own
         self.use_local = local
         self.families: dict[str, Family] = {}
-        self.shared = Shared()
+        self.resources = ResourceModel()
+        self.shared = Shared(self.resources)
 
     def family(self, name: str) -> Family:
         """A family by name, new if it was never met."""
-        return self.families.setdefault(name, Family())
+        return self.families.setdefault(name, Family(self.resources))
 
     def family_of(self, key: str) -> Family:
         """The family that a subgraph is assigned to.
@@ -105,6 +107,8 @@ class Learner:
         samples
             False takes the shared model alone, as it is: what was measured there says nothing here.
         """
+        # boosters that look at what it foretells come with it
+        self.resources.absorb(other.resources, samples=samples)
         if samples:
             here = {*self.families, *self.assigned.values()}
             self._absorb_samples(other, here)

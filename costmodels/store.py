@@ -1,9 +1,11 @@
 """Families on disk: XGBoost's own format, numpy archives without pickle, one manifest.
 
 A folder holds ``manifest.json``, for each family ``samples-<slug>.npz`` and, once trained,
-``model-<slug>.ubj``, and ``shared.ubj``, the model of all families. The manifest has the digest of
-every other file, so a truncated or mixed-up folder is refused before its content reaches a parser;
-no file name is read from the manifest.
+``model-<slug>.ubj``, and ``shared.ubj``, the model of all families. After tuning for a GPU
+``resources.npz`` and ``resources.ubj`` are there too: what compiled candidates take of it, and the
+model that foretells that. The manifest has the digest of every other file, so a truncated or
+mixed-up folder is refused before its content reaches a parser; no file name is read from the
+manifest.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import numpy.typing as npt
 from costmodels._booster import Booster, Training
 from costmodels._family import Family
 from costmodels._fusion import GRID, Fusion
+from costmodels._resources import COLUMNS, WIDE, ResourceModel
 from costmodels._samples import Samples
 from costmodels._shared import Shared
 from costmodels.features import FEATURE_LENGTH
@@ -37,6 +40,7 @@ from familyseer.safe_json import load_json, read_limited
 FORMAT = 2
 MANIFEST = "manifest.json"
 SHARED = "shared.ubj"
+RESOURCES, RESOURCE_MODEL = "resources.npz", "resources.ubj"
 # bytes that are read of one file; a family of a million samples stays below
 _FILE_LIMIT = 1 << 30
 # in memory
@@ -77,9 +81,7 @@ def save_learner(folder: str, learner: Learner, tvm_version: str) -> None:
         files = {f"samples-{slug(name)}.npz": _samples_bytes(family.samples)}
         if family.booster is not None:
             files[f"model-{slug(name)}.ubj"] = family.booster.to_bytes()
-        for file, content in files.items():
-            _write(path / file, content)
-        digests = {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
+        digests = _write_all(path, files)
         entries.append({"name": name, "files": digests, **_family_numbers(family)})
     manifest = {
         "format": FORMAT,
@@ -88,6 +90,7 @@ def save_learner(folder: str, learner: Learner, tvm_version: str) -> None:
         "families": entries,
         "shared": _save_shared(path, learner.shared),
         "assigned": dict(learner.assigned),
+        **_save_resources(path, learner.resources),
     }
     _write(path / MANIFEST, json.dumps(manifest, indent=1, allow_nan=False).encode())
 
@@ -104,12 +107,13 @@ def load_learner(folder: str) -> Learner:
     path = Path(folder)
     manifest = _manifest(path / MANIFEST)
     learner = Learner()
+    _restore_resources(path, manifest.get("resources"), learner.resources)
     try:
         for entry in manifest["families"]:
             name = str(entry["name"])
             if name in learner.families:
                 raise ValueError(f"family {name!r} is there twice")
-            learner.families[name] = _family(path, entry)
+            learner.families[name] = _family(path, entry, learner.resources)
         learner.assigned = {str(key): str(name) for key, name in manifest["assigned"].items()}
         shared = manifest["shared"]
         digests = dict(shared["files"])
@@ -118,7 +122,9 @@ def load_learner(folder: str) -> Learner:
             raise
         raise ValueError(f"{path / MANIFEST}: an entry is missing or malformed ({error})") from None
     if SHARED in digests:
-        learner.shared.booster = _booster(path, SHARED, digests, shared, "the shared model")
+        learner.shared.booster = _booster(
+            path, SHARED, digests, shared, "the shared model", learner.resources
+        )
         learner.shared.trained_at = sum(len(f.samples) for f in learner.families.values())
     return learner
 
@@ -126,10 +132,27 @@ def load_learner(folder: str) -> Learner:
 def _save_shared(path: Path, shared: Shared) -> dict[str, Any]:
     if shared.booster is None:
         return {"files": {}, **_booster_numbers(None)}
-    content = shared.booster.to_bytes()
-    _write(path / SHARED, content)
-    digest = hashlib.sha256(content).hexdigest()
-    return {"files": {SHARED: digest}, **_booster_numbers(shared.booster)}
+    digests = _write_all(path, {SHARED: shared.booster.to_bytes()})
+    return {"files": digests, **_booster_numbers(shared.booster)}
+
+
+def _save_resources(path: Path, model: ResourceModel) -> dict[str, Any]:
+    """Nothing where no candidate was compiled for a GPU."""
+    if not len(model.rows) and model.booster is None:
+        return {}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, rows=model.rows, figures=model.figures)
+    files = {RESOURCES: buffer.getvalue()}
+    if model.booster is not None:
+        files[RESOURCE_MODEL] = bytes(model.booster.save_raw("ubj"))
+    return {
+        "resources": {
+            "files": _write_all(path, files),
+            "trained_at": model.trained_at,
+            "trainings": model.trainings,
+            "train_seconds": model.train_seconds,
+        }
+    }
 
 
 def _booster_numbers(booster: Booster | None) -> dict[str, Any]:
@@ -137,6 +160,13 @@ def _booster_numbers(booster: Booster | None) -> dict[str, Any]:
         "line": None if booster is None else [booster.intercept, booster.slope],
         "training": None if booster is None else dataclasses.asdict(booster.training),
     }
+
+
+def _write_all(path: Path, files: Mapping[str, bytes]) -> dict[str, str]:
+    """The digests of the files that it writes."""
+    for file, content in files.items():
+        _write(path / file, content)
+    return {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -208,12 +238,12 @@ def _verified(path: Path, file: str, digests: Mapping[str, str]) -> bytes:
     return content
 
 
-def _family(path: Path, entry: Mapping[str, Any]) -> Family:
+def _family(path: Path, entry: Mapping[str, Any], resources: ResourceModel) -> Family:
     name, digests = str(entry["name"]), entry["files"]
     file = f"samples-{slug(name)}.npz"
     if file not in digests:
         raise ValueError(f"{path / MANIFEST}: family {name!r} has no {file}")
-    family = Family()
+    family = Family(resources)
     family.samples = _samples(path / file, _verified(path, file, digests))
     try:
         _restore_numbers(family, entry)
@@ -221,12 +251,51 @@ def _family(path: Path, entry: Mapping[str, Any]) -> Family:
         raise ValueError(f"{path / MANIFEST}: family {name!r}: {error}") from None
     model = f"model-{slug(name)}.ubj"
     if model in digests:
-        family.booster = _booster(path, model, digests, entry, f"family {name!r}")
+        family.booster = _booster(path, model, digests, entry, f"family {name!r}", resources)
     return family
 
 
+def _restore_resources(path: Path, entry: Any, model: ResourceModel) -> None:
+    if entry is None:
+        return
+    try:
+        digests = dict(entry["files"])
+        model.trained_at = max(int(entry["trained_at"]), 0)
+        model.trainings = int(entry["trainings"])
+        model.train_seconds = float(entry["train_seconds"])
+        if RESOURCES not in digests:
+            raise ValueError(f"no {RESOURCES}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path / MANIFEST}: resources: {error}") from None
+    contents = {f: _verified(path, f, digests) for f in (RESOURCES, RESOURCE_MODEL) if f in digests}
+    file = path / RESOURCES
+    try:
+        archive = read_arrays(contents[RESOURCES], _SAMPLES_LIMIT)
+        model.rows, model.figures = (
+            _numbers(archive[name], "f", np.float32) for name in ("rows", "figures")
+        )
+        n, shapes = len(model.rows), (model.rows.shape, model.figures.shape)
+        if shapes != ((n, FEATURE_LENGTH), (n, COLUMNS)):
+            raise ValueError(f"arrays of shapes {shapes}, expected rows of {FEATURE_LENGTH}")
+        if not (np.isfinite(model.rows).all() and np.isfinite(model.figures).all()):
+            raise ValueError("numbers that are not finite")
+        if RESOURCE_MODEL in contents:
+            file = path / RESOURCE_MODEL
+            model.restore(contents[RESOURCE_MODEL])
+    except KeyError as error:
+        raise ValueError(f"{file}: no array {error}") from None
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    model.trained_at = min(model.trained_at, len(model.rows))
+
+
 def _booster(
-    path: Path, file: str, digests: Mapping[str, str], entry: Mapping[str, Any], what: str
+    path: Path,
+    file: str,
+    digests: Mapping[str, str],
+    entry: Mapping[str, Any],
+    what: str,
+    resources: ResourceModel,
 ) -> Booster:
     try:
         intercept, slope = _finite(entry["line"], 2)
@@ -234,8 +303,9 @@ def _booster(
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path / MANIFEST}: {what}: {error}") from None
     raw = _verified(path, file, digests)
+    widths = (FEATURE_LENGTH,) if resources.booster is None else (FEATURE_LENGTH, WIDE)
     try:
-        return Booster.from_bytes(raw, intercept, slope, training, FEATURE_LENGTH)
+        return Booster.from_bytes(raw, intercept, slope, training, widths)
     except ValueError as error:
         raise ValueError(f"{path / file}: {error}") from None
 

@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from familyseer.measure._cuda_limits import Resources
+
 FILE = "decisions.jsonl"
 # a line has some dozens of answers a round; one far above that was not written here
 LONGEST_LINE = 1 << 24
@@ -40,6 +42,8 @@ class Told:
         Seconds that each one's build took.
     wall_s
         Seconds of the round's building and of its running.
+    resources
+        What each measured one takes of a GPU, None if unknown; empty where all are.
     """
 
     subgraph: str
@@ -48,6 +52,7 @@ class Told:
     failed: tuple[str | None, ...]
     build_s: tuple[float, ...]
     wall_s: tuple[float, float]
+    resources: tuple[Resources | None, ...] = ()
 
 
 class DecisionLog:
@@ -80,7 +85,7 @@ class DecisionLog:
 
     def round(self, told: Sequence[Told], asked: str, answers: Sequence[float]) -> None:
         """Ends a round."""
-        self._append({"rounds": [asdict(one) for one in told], **_clock(asked, answers)})
+        self._append({"rounds": [_entry(one) for one in told], **_clock(asked, answers)})
 
     def end(self, stopped_by: str, asked: str, answers: Sequence[float]) -> None:
         """Ends the run's tuning."""
@@ -115,6 +120,13 @@ def _whole_length(file: Any) -> int:
             return int(begin + found + 1)
         position = begin
     return 0
+
+
+def _entry(told: Told) -> dict[str, Any]:
+    entry = asdict(told)
+    if not told.resources:
+        del entry["resources"]
+    return entry
 
 
 def _clock(asked: str, answers: Sequence[float]) -> dict[str, Any]:
@@ -197,9 +209,27 @@ def _told(value: dict[str, Any]) -> Told:
         failed=tuple(None if f is None else str(f) for f in value["failed"]),
         build_s=tuple(float(s) for s in value["build_s"]),
         wall_s=(float(value["wall_s"][0]), float(value["wall_s"][1])),
+        resources=tuple(map(_resources, value.get("resources", ()))),
     )
     count = len(told.measured)
     within = all(0 <= i < told.planned for i in told.measured)
     if len(told.failed) != count or len(told.build_s) != count or not within:
+        raise ValueError
+    if told.resources and len(told.resources) != count:
+        raise ValueError
+    return told
+
+
+def _resources(value: dict[str, Any] | None) -> Resources | None:
+    if value is None:
+        return None
+    told = Resources(
+        int(value["registers"]),
+        int(value["local_bytes"]),
+        int(value["shared_bytes"]),
+        float(value["occupancy"]),
+    )
+    least = min(told.registers, told.local_bytes, told.shared_bytes)
+    if least < 0 or not 0.0 <= told.occupancy <= 1.0:
         raise ValueError
     return told

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from familyseer.decisions._log import Told
+from familyseer.measure._cuda_limits import Resources
 from familyseer.measure._measure import Measured, measure, median_run_s
 from familyseer.records._book import plain
 from familyseer.records._files import FAILED_S
@@ -41,6 +42,7 @@ class LoggedMeasure:
                 failed=tuple(_failure(one) for one in done),
                 build_s=tuple(one.build_s for one in done),
                 wall_s=(build_s, run_s),
+                resources=_resources(done),
             )
         )
         return done, build_s, run_s
@@ -54,6 +56,11 @@ def _positions(schedules: Sequence[Any], done: Sequence[Measured]) -> Iterator[i
             position += 1
         yield position
         position += 1
+
+
+def _resources(done: Sequence[Measured]) -> tuple[Resources | None, ...]:
+    found = tuple(one.resources for one in done)
+    return found if any(found) else ()
 
 
 def _failure(one: Measured) -> str | None:
@@ -104,7 +111,10 @@ class RetoldMeasure:
                 f"{name}: {len(schedules)} candidates are planned, and {told.planned} were"
             )
         done = []
-        for position, failed, build_s in zip(told.measured, told.failed, told.build_s, strict=True):
+        takes = told.resources or (None,) * len(told.measured)
+        for position, failed, build_s, resources in zip(
+            told.measured, told.failed, told.build_s, takes, strict=True
+        ):
             trace, run_secs = self._next_record()
             candidate = ms.MeasureCandidate(
                 schedules[position],
@@ -113,6 +123,7 @@ class RetoldMeasure:
             if not same_trace(candidate.sch.trace, trace):
                 self._differ(f"{name}: candidate {position + 1} of {told.planned} is another one")
             done.append(_measured(candidate, run_secs, failed, build_s))
+            done[-1].resources = resources
         return done, *told.wall_s
 
 

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from familyseer.machine import available_cores
+from familyseer.measure._cuda_limits import Resources
 from familyseer.measure._failures import describe_failure, one_line
 from familyseer.measure._jobs import Refused, build_candidate
 from familyseer.measure._measure import OutOfTimeError, await_future
@@ -107,7 +108,7 @@ class WarmBuilder(_PyBuilder):
             if isinstance(answer, Refused):
                 why = one_line(f"build failed: {answer.reason}")
                 return ms.builder.BuilderResult(None, why), 0.0
-            path, seconds = answer
+            path, seconds = answer[:2]
         except OutOfTimeError:
             raise
         except Exception as error:  # a candidate's failure is a result, whatever its type
@@ -116,10 +117,13 @@ class WarmBuilder(_PyBuilder):
 
     def local_bytes(self, future: Future[Any]) -> int:
         """How much a finished build was refused for spilling, in bytes; 0 if for anything else."""
-        if future.cancelled() or not future.done() or future.exception() is not None:
-            return 0
-        answer = future.result()
+        answer = _answer(future)
         return answer.local_bytes if isinstance(answer, Refused) else 0
+
+    def resources(self, future: Future[Any]) -> Resources | None:
+        """What a finished build's candidate takes of a GPU, refused or not; None if unknown."""
+        found: Resources | None = getattr(_answer(future), "resources", None)
+        return found
 
     def build(self, build_inputs: list[Any]) -> list[Any]:
         """Builds all inputs; a failed one has its `error_msg` set.
@@ -139,6 +143,13 @@ class WarmBuilder(_PyBuilder):
         """Stops the workers and removes what they built."""
         self.pool.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _answer(future: Future[Any]) -> Any:
+    """What a build ended with; None for one that is under way, was given up or failed."""
+    if future.cancelled() or not future.done() or future.exception() is not None:
+        return None
+    return future.result()
 
 
 def _remove(folder: str) -> None:

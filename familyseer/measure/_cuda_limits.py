@@ -164,6 +164,43 @@ def _up(value: int, unit: int) -> int:
     return math.ceil(value / unit) * unit
 
 
+@dataclass(frozen=True)
+class Resources:
+    """What a candidate takes of a GPU, as its compiler says.
+
+    Attributes
+    ----------
+    registers
+        Of a thread, the most over the candidate's kernels.
+    local_bytes
+        What threads spill and keep on their stacks (`local_bytes`).
+    shared_bytes
+        Shared memory of a block, the most over the kernels.
+    occupancy
+        Of the kernel that has most threads, 0 to 1; 0 if it cannot be launched, and on an
+        architecture unknown here.
+    """
+
+    registers: int
+    local_bytes: int
+    shared_bytes: int
+    occupancy: float
+
+    @classmethod
+    def of(cls, kernels: tuple[Kernel, ...], arch: str) -> Resources | None:
+        """Those of a candidate's kernels on an architecture; None if its kernels are not known."""
+        if not kernels:
+            return None
+        on = architecture(arch)
+        largest = max(kernels, key=lambda kernel: math.prod(kernel.grid) * kernel.threads)
+        return cls(
+            max(kernel.registers for kernel in kernels),
+            local_bytes(kernels),
+            max(kernel.shared_bytes for kernel in kernels),
+            0.0 if on is None else occupancy(largest, on),
+        )
+
+
 # a thread that keeps more in local memory than it can have registers works from memory
 MOST_STACK_BYTES = 4 * 255
 

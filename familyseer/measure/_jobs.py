@@ -10,8 +10,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
+from familyseer.measure._cuda_limits import Resources, cannot_launch, local_bytes, refusal
 from familyseer.measure._gpu_timing import gpu_stream, time_on_gpu
 from familyseer.measure._timing import (
     RunPlan,
@@ -22,6 +23,14 @@ from familyseer.measure._timing import (
     time_rotating,
 )
 from familyseer.tvm_env import load_tvm
+
+
+class Built(NamedTuple):
+    """A candidate's library, the seconds it took, and what it takes of a GPU, if that is known."""
+
+    path: str
+    seconds: float
+    resources: Resources | None = None
 
 
 @dataclass(frozen=True)
@@ -37,18 +46,19 @@ class Refused:
     local_bytes
         Of a candidate that could run but works from memory for want of registers: how much of it,
         to tell the least bad one (`_cuda_limits.local_bytes`). 0 for one that cannot run.
+    resources
+        What it would take of the GPU; None if it did not compile.
     """
 
     reason: str
     local_bytes: int = 0
+    resources: Resources | None = None
 
 
-def build_candidate(
-    mod: Any, target: Any, folder: str, spilling: bool = False
-) -> tuple[str, float] | Refused:
+def build_candidate(mod: Any, target: Any, folder: str, spilling: bool = False) -> Built | Refused:
     """Compiles a scheduled subgraph to a loadable library in `folder`, its own and empty.
 
-    Returns the library's path and the seconds it took. A CUDA candidate that the compiler refuses,
+    A CUDA candidate that the compiler refuses,
     that the GPU cannot launch or that spills (`_cuda_limits.refusal`) is refused.
 
     Parameters
@@ -62,18 +72,19 @@ def build_candidate(
     path = os.path.join(folder, "candidate.so")
     with _temporary_files_in(folder):
         if target.kind.name == "cuda":
-            refused = _build_cuda(mod, target, path, spilling)
-            return refused or (path, time.perf_counter() - started)
+            found = _build_cuda(mod, target, path, spilling)
+            if isinstance(found, Refused):
+                return found
+            return Built(path, time.perf_counter() - started, found)
         built = tvm.driver.build(mod, target=target)
         if not _link_object(built, path):
             built.export_library(path)
-    return path, time.perf_counter() - started
+    return Built(path, time.perf_counter() - started)
 
 
-def _build_cuda(mod: Any, target: Any, path: str, spilling: bool) -> Refused | None:
-    """Builds for a GPU and says why the candidate is refused, None if it is not."""
+def _build_cuda(mod: Any, target: Any, path: str, spilling: bool) -> Refused | Resources | None:
+    """Builds for a GPU; why the candidate is refused, or what it takes if that is known."""
     from familyseer.measure._cuda_build import CudaCompileError, build_cuda
-    from familyseer.measure._cuda_limits import cannot_launch, local_bytes, refusal
 
     arch = str(target.attrs["arch"])
     try:
@@ -82,9 +93,10 @@ def _build_cuda(mod: Any, target: Any, path: str, spilling: bool) -> Refused | N
         return Refused(str(error))
     never = cannot_launch(kernels, arch)
     why = never if spilling else refusal(kernels, arch)
+    used = Resources.of(kernels, arch)
     if why is None:
-        return None
-    return Refused(why, 0 if never else local_bytes(kernels))
+        return used
+    return Refused(why, 0 if never else local_bytes(kernels), used)
 
 
 @contextlib.contextmanager

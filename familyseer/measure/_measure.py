@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from familyseer.measure._confirm import settle
+from familyseer.measure._cuda_limits import Resources
 from familyseer.measure._failures import describe_failure, one_line
 from familyseer.tvm_env import load_tvm
 
@@ -42,6 +43,8 @@ class Measured:
         Seconds its build took, 0 if unknown.
     spills
         Whether it spills registers and was measured for want of a better one.
+    resources
+        What the compiler says it takes of a GPU, refused or not; None elsewhere and if unknown.
     """
 
     candidate: Any
@@ -50,6 +53,7 @@ class Measured:
     run_s: float
     build_s: float = 0.0
     spills: bool = False
+    resources: Resources | None = None
 
     @property
     def build_failed(self) -> bool:
@@ -160,10 +164,11 @@ def measure(
     if builds is None and hasattr(builder, "start"):
         builds = [builder.start(c.sch.mod, context.target, build_timeout_s) for c in candidates]
     built = _build(candidates, context, builder, time_left, builds, meanwhile, on_built)
+    used = _told(builder, "resources", candidates, builds)
     sizes: dict[int, int] = {}
     wanting = cutoff_s is None or spilling
     if wanting and all(result.error_msg is not None for _, result, _ in built):
-        sizes = _sizes_of_spills(builder, candidates, builds or ())
+        sizes = _told(builder, "local_bytes", candidates, builds)
         # once is enough to be told
         tell = log.warning if cutoff_s is None else log.debug
         built = _least_spilling(built, sizes, context, builder, time_left, on_built, tell)
@@ -173,15 +178,20 @@ def measure(
     by_path = {b.artifact_path: result for (_, b, _), result in zip(ready, results, strict=True)}
     measured = []
     for candidate, builder_result, build_s in built:
+        takes = used.get(id(candidate))
         if builder_result.error_msg is not None:
             failed = ms.runner.RunnerResult(None, builder_result.error_msg)
-            measured.append(Measured(candidate, builder_result, failed, math.inf, build_s))
+            measured.append(
+                Measured(candidate, builder_result, failed, math.inf, build_s, resources=takes)
+            )
             continue
         result = by_path[builder_result.artifact_path]
         if result is not None:
             run_s = math.inf if result.error_msg is not None else median_run_s(result.run_secs)
             spills = id(candidate) in sizes
-            measured.append(Measured(candidate, builder_result, result, run_s, build_s, spills))
+            measured.append(
+                Measured(candidate, builder_result, result, run_s, build_s, spills, takes)
+            )
     kept = None
     if confirm:
 
@@ -237,14 +247,15 @@ def _build(
     return built
 
 
-def _sizes_of_spills(
-    builder: Any, candidates: list[Any], builds: Sequence[Future[Any]]
-) -> dict[int, int]:
-    """Bytes that candidates were refused for spilling, by their identity."""
-    if not hasattr(builder, "local_bytes"):
+def _told(
+    builder: Any, what: str, candidates: list[Any], builds: Sequence[Future[Any]] | None
+) -> dict[int, Any]:
+    """What a method of the builder tells of builds, by their candidates' identity, if anything."""
+    ask = getattr(builder, what, None)
+    if ask is None or builds is None:
         return {}
-    sizes = {id(c): builder.local_bytes(build) for c, build in zip(candidates, builds, strict=True)}
-    return {which: size for which, size in sizes.items() if size}
+    told = {id(c): ask(build) for c, build in zip(candidates, builds, strict=True)}
+    return {which: one for which, one in told.items() if one}
 
 
 def _least_spilling(

@@ -288,7 +288,11 @@ def _try_learner(folder: str) -> None:
     except ValueError:
         return
     families = list(learner.families.values())
+    rows = np.ones((1, FEATURE_LENGTH), dtype=np.float32)
+    if learner.resources.booster is not None:
+        learner.resources.booster.get_dump()
+    wide = learner.resources.widen(rows)
     for booster in [learner.shared.booster, *(family.booster for family in families)]:
         if booster is not None:
             booster.booster.get_dump()
-            booster.roots(np.zeros((1, FEATURE_LENGTH), dtype=np.float32), np.zeros(1))
+            booster.roots(wide, np.zeros(1))

@@ -371,7 +371,16 @@ class Rounds:
                     [m.candidate for m in done],
                     [m.runner_result for m in done],
                 )
+                self._learn_resources(state, done)
         self.on_measured(state, done)
+
+    def _learn_resources(self, state: TaskState, done: list[Measured]) -> None:
+        """After the model was judged by what it knew before these were built."""
+        tell = getattr(self.cost_model, "learn_resources", None)
+        known = [m for m in done if m.resources is not None]
+        if tell is not None and known:
+            context = self._contexts[id(state)]
+            tell(context, [m.candidate for m in known], [m.resources for m in known])
 
 
 def _as_it_is(mod: Any) -> Any:

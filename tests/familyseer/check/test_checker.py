@@ -174,7 +174,7 @@ def test_a_built_kernel_with_its_weights_in_another_layout_is_checked_all_the_sa
             break
     else:
         pytest.fail("no schedule changed the layout of its weights")
-    path, _ = pool.submit(build_candidate, schedule.mod, cpu, str(tmp_path)).result()
+    path = pool.submit(build_candidate, schedule.mod, cpu, str(tmp_path)).result().path
     assert checker.check(subgraph, schedule, path).right
 
 
@@ -185,7 +185,7 @@ def test_a_built_kernel_is_run_as_it_is(
 
     subgraph = planted.subgraph_of(planted.matmul(24, 24, 24))
     wrong = planted.matmul(24, 24, 24, summed=12)
-    path, _ = pool.submit(build_candidate, wrong, cpu, str(tmp_path)).result()
+    path = pool.submit(build_candidate, wrong, cpu, str(tmp_path)).result().path
     assert checker.check(subgraph, planted.schedule_of(subgraph.mod), path).wrong
 
 

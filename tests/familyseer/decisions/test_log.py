@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from familyseer.decisions._clocks import LoggedClock, RetoldClock
 from familyseer.decisions._log import FILE, DecisionLog, Told, read_log
+from familyseer.measure._cuda_limits import Resources
 from familyseer.search import Clock
 
 TOLD = Told("dense", 3, (0, 2), (None, "run"), (0.25, 0.5), (1.5, 0.125))
@@ -29,6 +31,18 @@ def test_what_was_written_is_read_back_to_the_last_digit(tmp_path: Path) -> None
     assert run.stopped_by == "budget"
     assert run.lines[0].rounds == (TOLD,)
     assert (run.lines[0].asked, run.lines[0].answers) == ("nl", (0.1, math.inf))
+
+
+def test_what_candidates_take_of_a_gpu_is_kept_where_it_is_known(tmp_path: Path) -> None:
+    told = dataclasses.replace(TOLD, resources=(None, Resources(40, 0, 4096, 0.75)))
+    log = DecisionLog(tmp_path)
+    log.begin({})
+    log.round([TOLD, told], "", [])
+    log.close()
+    (run,) = read_log(tmp_path)
+    assert run.lines[0].rounds == (TOLD, told)
+    # a run without a GPU writes nothing of it
+    assert (tmp_path / FILE).read_text().count("resources") == 1
 
 
 @pytest.mark.parametrize("torn", [b"{", b'{"rounds":[],"asked":"n","ans', b"\x00\xff"])
@@ -55,6 +69,11 @@ def test_a_line_torn_by_a_crash_is_dropped_and_nothing_else(tmp_path: Path, torn
         '{"rounds":[{"subgraph":"a"}],"asked":"","answers":[]}',
         '{"rounds":[{"subgraph":"a","planned":1,"measured":[1],"failed":[null],"build_s":[0],'
         '"wall_s":[0,0]}],"asked":"","answers":[]}',
+        '{"rounds":[{"subgraph":"a","planned":1,"measured":[],"failed":[],"build_s":[],'
+        '"wall_s":[0,0],"resources":[null]}],"asked":"","answers":[]}',
+        '{"rounds":[{"subgraph":"a","planned":1,"measured":[0],"failed":[null],"build_s":[0],'
+        '"wall_s":[0,0],"resources":[{"registers":1,"local_bytes":0,"shared_bytes":0,'
+        '"occupancy":NaN}]}],"asked":"","answers":[]}',
         '{"rounds":[],"asked":"n","answers":["soon"]}',
         "[" * 100_000,
     ],

@@ -132,6 +132,33 @@ def test_a_candidate_not_worth_running_fails_its_build_and_keeps_its_worker(
     assert os.listdir(builder.folder) == []
 
 
+@pytest.mark.parametrize(
+    ("mod", "built"), [(doubles(), True), (spills(80), False)], ids=["built", "refused"]
+)
+def test_what_a_candidate_takes_is_told_whether_it_was_refused_or_not(
+    builder: WarmBuilder, mod: Any, built: bool
+) -> None:
+    future = builder.start(mod, cuda_target())
+    result, _ = builder.finish(future)
+    assert (result.error_msg is None) == built
+    used = builder.resources(future)
+    assert used is not None
+    assert (used.local_bytes > 0) == (not built)
+    assert 0.0 < used.occupancy <= 1.0
+    if built:
+        shutil.rmtree(os.path.dirname(result.artifact_path))
+
+
+def test_of_what_does_not_compile_and_of_a_cpu_nothing_is_told(
+    builder: WarmBuilder, cpu: Any, make_dense: Any
+) -> None:
+    for mod, target in ((calls_nothing(), cuda_target()), (make_dense().mod, cpu)):
+        future = builder.start(mod, target)
+        builder.finish(future)
+        assert builder.resources(future) is None
+        builder.drop(future)
+
+
 class _Timer:
     """In place of a GPU: says that every library takes a millisecond."""
 
@@ -164,6 +191,7 @@ def test_where_all_candidates_spill_the_least_spilling_one_is_measured_and_named
     done = measured(builder, mods, None)
     assert [one.build_failed for one in done] == [True, True, False, True]
     assert [one.spills for one in done] == [False, False, True, False]
+    assert [one.resources is not None for one in done] == [True, False, True, True]
     (warning,) = caplog.messages
     assert warning.startswith("main: each of 2 candidates keeps registers in memory; ")
     assert os.listdir(builder.folder) == []

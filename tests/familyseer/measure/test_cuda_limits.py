@@ -17,6 +17,7 @@ from familyseer.measure._cuda_limits import (
     MOST_STACK_BYTES,
     Architecture,
     Kernel,
+    Resources,
     architecture,
     cannot_launch,
     occupancy,
@@ -196,3 +197,14 @@ def test_a_kernel_that_spills_at_all_is_refused_wherever_it_could_be_launched() 
 def test_nothing_else_is_refused_for_an_unknown_architecture() -> None:
     huge = dataclasses.replace(kernel(), dynamic_bytes=1 << 20)
     assert refusal((huge,), "sm_999") is None
+
+
+def test_a_candidate_takes_the_most_of_its_kernels_and_fills_a_gpu_as_its_largest_one() -> None:
+    small = Kernel("a", (1, 1, 1), (1024, 1, 1), 64, 16, 4096, 0)
+    large = Kernel("b", (64, 1, 1), (128, 1, 1), 255, 0, 0, 1024, spill_bytes=8)
+    for kernels in ((small, large), (large, small)):
+        used = Resources.of(kernels, "sm_90")
+        # four warps of 256 registers a thread leave room for one more block
+        assert used == Resources(255, 24, 4096, 2 * 4 / 64)
+    assert Resources.of((small,), "sm_1") == Resources(64, 16, 4096, 0.0)
+    assert Resources.of((), "sm_90") is None

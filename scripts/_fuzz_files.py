@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from costmodels._resources import COLUMNS
 from costmodels.features import FEATURE_LENGTH, Batch
 from costmodels.learner import Learner
 from costmodels.store import save_learner
@@ -27,13 +28,14 @@ from familyseer.tvm_env import load_tvm
 
 
 def make_learner() -> Learner:
-    """Two families, one with a booster of its own."""
+    """Two families, one with a booster of its own, and some candidates compiled for a GPU."""
     rng = np.random.default_rng(0)
     learner = Learner({"ab" * 8: "conv2d", "cd" * 8: "matmul"})
     for key, count in (("ab" * 8, 40), ("cd" * 8, 5)):
         rows = rng.standard_normal((count, FEATURE_LENGTH)).astype(np.float32)
         batch = Batch(rows, rows[:, -1].astype(float), np.ones(count, dtype=np.bool_))
         learner.learn(key, batch, np.exp2(rows[:, 0].astype(float)))
+    learner.resources.learn(rows, rows[:, :COLUMNS])
     return learner
 
 

@@ -195,6 +195,11 @@ def test_a_loaded_model_foretells_alike_and_goes_on(saved: Path) -> None:
     assert (after.resources.trained_at, after.resources.trainings) == (96, 1)
     after.resources.learn(rows_of(24, seed=7), figures(taken_by(rows_of(24, seed=7))))
     assert after.resources.trainings == 2
+    # families that a cost model goes on with look at the model that it teaches
+    model = FamilyCostModel()
+    model.load(str(saved))
+    learner = model._inst.learner
+    assert learner.families["conv"].resources is learner.shared.resources is learner.resources
     # reads it as one from elsewhere is read, every tree of it
     _try_learner(str(saved))
 

@@ -24,7 +24,7 @@ def test_functions_of_libm_are_those_that_a_compiler_driver_binds(cpu: Any, tmp_
     b = tvm.te.compute((64,), lambda i: tvm.tirx.exp(a[i]), name="B")
     func = tvm.te.create_prim_func([a, b]).with_attr("global_symbol", "main")
     mod = tvm.IRModule({"main": func})
-    ours = build_candidate(mod, cpu, str(tmp_path)).path  # type: ignore[union-attr]
+    ours = build_candidate(mod, cpu, str(tmp_path)).path
     theirs = str(tmp_path / "shipped.so")
     tvm.driver.build(mod, target=cpu).export_library(theirs)
 

@@ -150,7 +150,7 @@ def test_tvms_evaluator_takes_the_size_of_a_cache_to_write_over(
 ) -> None:
     from familyseer.measure._jobs import build_candidate
 
-    path = build_candidate(make_dense().mod, cpu, str(tmp_path)).path  # type: ignore[union-attr]
+    path = build_candidate(make_dense().mod, cpu, str(tmp_path)).path
     lib, args = load_tvm().runtime.load_module(path), tensors(*[(64, 64)] * 3)
     flush = {"cache_flush_bytes": 1 << 20}
     seconds = time_kernel(lib, load_tvm().cpu(), args, RunPlan(repeats=2, repeat_ms=0.5), flush)
@@ -163,7 +163,7 @@ def test_a_candidate_is_timed_in_full_when_data_rotates(
 ) -> None:
     from familyseer.measure._jobs import build_candidate, run_candidate
 
-    path = build_candidate(make_dense().mod, cpu, str(tmp_path)).path  # type: ignore[union-attr]
+    path = build_candidate(make_dense().mod, cpu, str(tmp_path)).path
     args = tuple(("TENSOR", "float32", (64, 64)) for _ in range(3))
     seconds = run_candidate(path, "cpu", args, RunPlan(working_set_bytes=1 << 20))
     assert len(seconds) == RunPlan().repeats

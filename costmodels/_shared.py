@@ -22,7 +22,7 @@ class Shared:
     Parameters
     ----------
     resources
-        Foretells what the booster looks at beside the features.
+        Foretells what the booster looks at beside the features; by default nothing.
 
     Attributes
     ----------
@@ -36,8 +36,8 @@ class Shared:
         Samples of earlier runs that no family of this one holds.
     """
 
-    def __init__(self, resources: ResourceModel) -> None:
-        self.resources = resources
+    def __init__(self, resources: ResourceModel | None = None) -> None:
+        self.resources = resources or ResourceModel()
         self.booster: Booster | None = None
         self.trained_at = 0
         self.trainings = 0

@@ -93,10 +93,10 @@ def test_scheduler_and_cost_model_work_in_stock_tune_tasks(
     lowered: Any, cpu: Any, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     from costmodels import FamilyCostModel
-    from familyseer import FamilyTaskScheduler, WarmRunner
+    from familyseer import FamilyTaskScheduler, WarmBuilder
 
-    runner = WarmRunner()
-    request.addfinalizer(runner.close)
+    builder = WarmBuilder()
+    request.addfinalizer(builder.close)
     ms = load_tvm().s_tir.meta_schedule
     extracted = ms.relax_integration.extract_tasks(lowered, cpu)
     tasks, weights = ms.relax_integration.extracted_tasks_to_tune_contexts(
@@ -117,9 +117,9 @@ def test_scheduler_and_cost_model_work_in_stock_tune_tasks(
         num_trials_per_iter=4,
         task_scheduler=FamilyTaskScheduler(),
         cost_model=FamilyCostModel(),
-        # stock's own, whose processes take long to start at each round, as its runner's would
-        builder=ms.builder.LocalBuilder(max_workers=1),
-        runner=runner,
+        # stock's own would import TVM's intrinsics anew each round, for half a minute
+        builder=builder,
+        runner="local",
         measure_callbacks=[ms.measure_callback.AddToDatabase(), Count()],
     )
     assert sum(calls) == len(database) == 6

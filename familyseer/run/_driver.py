@@ -12,7 +12,7 @@ from familyseer.errors import RunError, UserError
 from familyseer.measure._workers import warm_up
 from familyseer.models.specs import LoadedModel
 from familyseer.options import TuneOptions
-from familyseer.progress import FamilyInfo, Observer, RoundEvent, RunInfo
+from familyseer.progress import Observer
 from familyseer.run._ctrl_c import ending_on_ctrl_c
 from familyseer.run._folder import Identity, RunFolder, check_writable, hold
 from familyseer.safe_json import save_json
@@ -228,25 +228,18 @@ class _Run:
                 self._cut(self.spamm.mod)
 
     def _announce(self) -> None:
-        from familyseer.target import describe_target
+        from familyseer.run._telling import run_info
 
-        by_index = {s.index: s for s in self.subgraphs}
-        total = sum(s.flops * s.weight for s in self.subgraphs) or 1.0
-        untuned_s = self.reference.seconds
-        families = []
-        for family in self.families:
-            members = [by_index[i] for i in family.members]
-            share = sum(s.flops * s.weight for s in members) / total
-            families.append(FamilyInfo(family.name, tuple(s.name for s in members), share))
         self.observer.on_start(
-            RunInfo(
-                model=self.model.name,
-                target=describe_target(self.target),
+            run_info(
+                self.model.name,
+                self.target,
+                self.subgraphs,
+                self.families,
                 # what an interrupted run has used of it is gone
                 budget_s=self.clock.budget_s,
                 trials=self.options.trials,
-                families=tuple(families),
-                untuned_us=None if untuned_s is None else untuned_s * 1e6,
+                untuned_s=self.reference.seconds,
             )
         )
 
@@ -308,6 +301,8 @@ class _Run:
         return max(0, self.options.trials - self.folder.used.unfinished_trials)
 
     def _on_round(self, done: Any) -> None:
+        from familyseer.run._telling import round_event
+
         state = done.state
         if self.covered_at_s is None and done.covered == done.subgraphs:
             self.covered_at_s = done.elapsed_s
@@ -324,32 +319,7 @@ class _Run:
             state.family,
             self.cost_model.accuracy(state.family),
         )
-        self.observer.on_round(
-            RoundEvent(
-                elapsed_s=done.elapsed_s,
-                trials=done.trials,
-                build_errors=sum(s.build_errors for s in self.states),
-                run_errors=sum(s.run_errors for s in self.states),
-                subgraph=state.subgraph.name,
-                family=state.family,
-                kind=done.kind,
-                candidates=done.measured,
-                best_us=best_us,
-                estimated_model_us=estimated_us,
-                covered=done.covered,
-                subgraphs=done.subgraphs,
-                family_accuracy=done.accuracy,
-                family_share=self._family_share(state.family),
-                why=done.why,
-            )
-        )
-
-    def _family_share(self, family: str) -> float | None:
-        known = [s for s in self.states if s.covered]
-        total = sum(s.best_s * s.subgraph.weight for s in known)
-        if not total:
-            return None
-        return sum(s.best_s * s.subgraph.weight for s in known if s.family == family) / total
+        self.observer.on_round(round_event(done, self.states, best_us, estimated_us))
 
     def _finish(self) -> Any:
         from familyseer.export._manifest import remove_manifest

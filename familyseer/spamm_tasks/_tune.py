@@ -8,7 +8,7 @@ from typing import Any
 
 from familyseer.errors import RunError, UserError
 from familyseer.measure._workers import warm_up
-from familyseer.progress import FamilyInfo, Observer, RoundEvent, RunInfo
+from familyseer.progress import FamilyInfo, Observer, RunInfo
 from familyseer.run._ctrl_c import ending_on_ctrl_c
 from familyseer.run._folder import Identity, RunFolder, check_writable, hold
 from familyseer.safe_json import save_json
@@ -228,6 +228,8 @@ class _Run:
                 )
 
     def _on_round(self, done: Any) -> None:
+        from familyseer.run._telling import round_event
+
         state = self.state
         best_s = state.best_s if state.covered else 0.0
         self.clock.reserve_s = _RESERVE_S + duel_s(best_s, max(best_s, self.default_s))
@@ -245,24 +247,7 @@ class _Run:
                 f"({error.strerror or error}); what finished rounds measured is kept: go on with "
                 "--resume when there is room"
             ) from None
-        self.observer.on_round(
-            RoundEvent(
-                elapsed_s=done.elapsed_s,
-                trials=done.trials,
-                build_errors=state.build_errors,
-                run_errors=state.run_errors,
-                subgraph=state.subgraph.name,
-                family=state.family,
-                kind=done.kind,
-                candidates=done.measured,
-                best_us=best_us,
-                estimated_model_us=best_us,
-                covered=done.covered,
-                subgraphs=done.subgraphs,
-                family_accuracy=done.accuracy,
-                family_share=1.0,
-            )
-        )
+        self.observer.on_round(round_event(done, [state], best_us, best_us))
 
     def _summarise(self, end: Ending, stopped_by: str, kept: str | None) -> dict[str, Any]:
         from familyseer.run._summary import versions

@@ -34,8 +34,10 @@ class Module:
 def tvm_logging_as_new() -> Iterator[None]:
     """TVM stops its logger's propagation, and pytest then hangs a handler without a name on it,
     which TVM's next set-up of its loggers trips over."""
+    logger = logging.getLogger("tvm.s_tir.meta_schedule")
+    logger.handlers.clear()
     yield
-    logging.getLogger("tvm.s_tir.meta_schedule").propagate = True
+    logger.propagate = True
 
 
 @pytest.fixture
@@ -88,11 +90,13 @@ def test_tune_relax_wants_a_limit(lowered: Any, cpu: Any, tmp_path: Path) -> Non
 
 
 def test_scheduler_and_cost_model_work_in_stock_tune_tasks(
-    lowered: Any, cpu: Any, tmp_path: Path
+    lowered: Any, cpu: Any, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     from costmodels import FamilyCostModel
-    from familyseer import FamilyTaskScheduler
+    from familyseer import FamilyTaskScheduler, WarmBuilder
 
+    builder = WarmBuilder()
+    request.addfinalizer(builder.close)
     ms = load_tvm().s_tir.meta_schedule
     extracted = ms.relax_integration.extract_tasks(lowered, cpu)
     tasks, weights = ms.relax_integration.extracted_tasks_to_tune_contexts(
@@ -113,6 +117,9 @@ def test_scheduler_and_cost_model_work_in_stock_tune_tasks(
         num_trials_per_iter=4,
         task_scheduler=FamilyTaskScheduler(),
         cost_model=FamilyCostModel(),
+        # stock's own would import TVM's intrinsics anew each round, for half a minute
+        builder=builder,
+        runner="local",
         measure_callbacks=[ms.measure_callback.AddToDatabase(), Count()],
     )
     assert sum(calls) == len(database) == 6

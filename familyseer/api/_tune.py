@@ -78,7 +78,7 @@ def tune(
     workers
         Processes that build candidates; by default as many as suit this machine.
     precision
-        ``"float32"``, or ``"float16"`` to convert a float32 model.
+        ``"float32"``, or ``"float16"`` or ``"bfloat16"`` to convert a float32 model.
     warm_start
         A folder, or several, of earlier runs to start from.
     callbacks

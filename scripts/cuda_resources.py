@@ -17,6 +17,7 @@ from typing import Any
 import click
 import numpy as np
 import numpy.typing as npt
+from cuda_builds import candidates
 from scipy.stats import spearmanr
 
 from costmodels._candidates import CandidateFeatures
@@ -27,7 +28,6 @@ from familyseer.search._proposals import new_context
 from familyseer.subgraphs import Subgraph, extract_subgraphs, fuse
 from familyseer.target import resolve_target
 from familyseer.tvm_env import load_tvm
-from scripts.cuda_builds import candidates
 
 Rows = npt.NDArray[np.float32]
 NAMES = ("registers", "local bytes", "shared bytes", "occupancy")

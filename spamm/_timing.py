@@ -20,7 +20,8 @@ def in_turns(
     Parameters
     ----------
     runs
-        What to call, by name; every round takes each in this order.
+        What to call, by name; rounds take them in this order and from behind by turns, so that
+        none always comes after the same other one.
     repeats
         Rounds that count.
     finish
@@ -47,7 +48,8 @@ def in_turns(
     first = {name: turn(run, 1) for name, run in runs.items()}
     calls = {name: math.ceil(shortest_s / max(first[name], 1e-6)) for name in runs}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(repeats):
-        for name, run in runs.items():
-            seconds[name].append(turn(run, max(1, calls[name])))
+    names = list(runs)
+    for number in range(repeats):
+        for name in names if number % 2 == 0 else reversed(names):
+            seconds[name].append(turn(runs[name], max(1, calls[name])))
     return seconds

@@ -36,6 +36,7 @@ def tvm_logging_as_new() -> Iterator[None]:
     which TVM's next set-up of its loggers trips over."""
     logger = logging.getLogger("tvm.s_tir.meta_schedule")
     logger.handlers.clear()
+    logger.propagate = True
     yield
     logger.propagate = True
 

@@ -74,10 +74,16 @@ def right_schedule(mod: Any) -> Any:
     return schedule
 
 
-def test_right_schedules_are_shipped_and_checked(mlp: Model, tmp_path: Path) -> None:
+def recorded(mlp: Model, *subgraphs: Any) -> Any:
+    """A database with a right schedule of each of some subgraphs."""
     database = load_tvm().s_tir.meta_schedule.database.MemoryDatabase()
-    for subgraph in mlp.subgraphs:
+    for subgraph in subgraphs:
         record(database, subgraph, mlp.target, right_schedule(subgraph.mod), 1e-3)
+    return database
+
+
+def test_right_schedules_are_shipped_and_checked(mlp: Model, tmp_path: Path) -> None:
+    database = recorded(mlp, *mlp.subgraphs)
     end = mlp.finisher.finish(mlp.subgraphs, database, tmp_path / "model.so")
     assert end.fell_back == {}
     assert end.unchecked == []
@@ -91,7 +97,7 @@ def test_right_schedules_are_shipped_and_checked(mlp: Model, tmp_path: Path) -> 
 def test_a_subgraph_without_a_record_keeps_its_default_schedule_and_is_named(
     mlp: Model, tmp_path: Path
 ) -> None:
-    database = load_tvm().s_tir.meta_schedule.database.MemoryDatabase()
+    database = recorded(mlp)
     end = mlp.finisher.finish(mlp.subgraphs, database, tmp_path / "model.so")
     assert set(end.fell_back) == {s.name for s in mlp.subgraphs}
     assert end.max_rel_error == 0.0
@@ -101,9 +107,7 @@ def test_a_subgraph_without_a_record_keeps_its_default_schedule_and_is_named(
 def test_a_wrong_schedule_is_named_and_the_next_best_is_shipped(
     mlp: Model, pool: WorkerPool, tmp_path: Path
 ) -> None:
-    database = load_tvm().s_tir.meta_schedule.database.MemoryDatabase()
-    for subgraph in mlp.subgraphs:
-        record(database, subgraph, mlp.target, right_schedule(subgraph.mod), 1e-3)
+    database = recorded(mlp, *mlp.subgraphs)
     victim = mlp.subgraphs[0]
     record(database, victim, mlp.target, wrong_schedule(victim.mod), 1e-6)
     end = mlp.finisher.finish(mlp.subgraphs, database, tmp_path / "model.so")
@@ -120,7 +124,7 @@ def test_a_wrong_schedule_is_named_and_the_next_best_is_shipped(
 def test_a_wrong_schedule_leaves_a_reproducer_beside_the_library(
     mlp: Model, tmp_path: Path
 ) -> None:
-    database = load_tvm().s_tir.meta_schedule.database.MemoryDatabase()
+    database = recorded(mlp)
     victim = mlp.subgraphs[0]
     record(database, victim, mlp.target, wrong_schedule(victim.mod), 1e-6)
     end = mlp.finisher.finish(mlp.subgraphs, database, tmp_path / "model.so")
@@ -134,9 +138,7 @@ def test_a_wrong_schedule_leaves_a_reproducer_beside_the_library(
 def test_what_was_not_checked_alone_is_caught_in_the_library(
     mlp: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database = load_tvm().s_tir.meta_schedule.database.MemoryDatabase()
-    for subgraph in mlp.subgraphs:
-        record(database, subgraph, mlp.target, right_schedule(subgraph.mod), 1e-3)
+    database = recorded(mlp, *mlp.subgraphs)
     victim = mlp.subgraphs[1]
     record(database, victim, mlp.target, wrong_schedule(victim.mod), 1e-6)
     monkeypatch.setattr(mlp.reference, "check_s", 0.0)
@@ -150,9 +152,8 @@ def test_what_was_not_checked_alone_is_caught_in_the_library(
 def test_without_time_what_is_right_is_shipped_and_named_as_unchecked(
     mlp: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database = load_tvm().s_tir.meta_schedule.database.MemoryDatabase()
     subgraph = mlp.subgraphs[0]
-    record(database, subgraph, mlp.target, right_schedule(subgraph.mod), 1e-3)
+    database = recorded(mlp, subgraph)
     monkeypatch.setattr(mlp.reference, "check_s", 0.0)
     end = mlp.finisher.finish(mlp.subgraphs, database, tmp_path / "model.so")
     assert end.unchecked == [subgraph.name]
@@ -160,9 +161,8 @@ def test_without_time_what_is_right_is_shipped_and_named_as_unchecked(
 
 
 def test_what_the_search_has_checked_is_not_checked_again(mlp: Model, tmp_path: Path) -> None:
-    database = load_tvm().s_tir.meta_schedule.database.MemoryDatabase()
     subgraph = mlp.subgraphs[0]
-    record(database, subgraph, mlp.target, right_schedule(subgraph.mod), 1e-3)
+    database = recorded(mlp, subgraph)
     pool = mlp.finisher.pool
     with Checker(mlp.target, "cpu", pool, quarantine=tmp_path / "quarantine") as checker:
         assert checker.check(subgraph, right_schedule(subgraph.mod)).right
@@ -179,7 +179,7 @@ def test_the_library_is_compared_with_onnx_runtime(mlp: Model, tmp_path: Path) -
     pytest.importorskip("onnxruntime")
     assert mlp.reference.onnxruntime_error is not None
     assert mlp.reference.onnxruntime_error < 1e-4
-    database = load_tvm().s_tir.meta_schedule.database.MemoryDatabase()
+    database = recorded(mlp)
     end = mlp.finisher.finish(mlp.subgraphs, database, tmp_path / "model.so")
     assert end.onnxruntime == ""
     assert end.max_rel_error_onnxruntime == pytest.approx(mlp.reference.onnxruntime_error)
@@ -192,8 +192,7 @@ def test_an_import_that_is_wrong_is_told_and_not_blamed_on_tuning(
     others = [one + 1 for one in mlp.reference.outputs]
     monkeypatch.setattr(mlp.reference, "onnxruntime", others)
     monkeypatch.setattr(mlp.reference, "onnxruntime_error", 0.5)
-    database = load_tvm().s_tir.meta_schedule.database.MemoryDatabase()
-    record(database, mlp.subgraphs[0], mlp.target, right_schedule(mlp.subgraphs[0].mod), 1e-3)
+    database = recorded(mlp, mlp.subgraphs[0])
     end = mlp.finisher.finish(mlp.subgraphs, database, tmp_path / "model.so")
     assert "importing the model" in end.onnxruntime
     assert mlp.subgraphs[0].name not in end.fell_back
@@ -206,8 +205,7 @@ def test_a_library_that_alone_differs_from_onnx_runtime_is_not_shipped(
     # as if the untuned library agreed, and every part of the tuned one had been found right
     monkeypatch.setattr(mlp.reference, "onnxruntime", [one + 1 for one in mlp.reference.outputs])
     monkeypatch.setattr(mlp.reference, "onnxruntime_error", 1e-6)
-    database = load_tvm().s_tir.meta_schedule.database.MemoryDatabase()
-    record(database, mlp.subgraphs[0], mlp.target, right_schedule(mlp.subgraphs[0].mod), 1e-3)
+    database = recorded(mlp, mlp.subgraphs[0])
     end = mlp.finisher.finish(mlp.subgraphs, database, tmp_path / "model.so")
     assert set(end.fell_back.values()) == {"the tuned library gave wrong outputs"}
     assert (tmp_path / "model.so").read_bytes() == mlp.reference.path.read_bytes()
@@ -219,8 +217,7 @@ def test_the_library_is_checked_on_zeros_and_on_a_second_seed(
     assert {edge.name for edge in mlp.reference.edges} == {"zeros", "second seed"}
     zeros = next(edge for edge in mlp.reference.edges if edge.name == "zeros")
     monkeypatch.setattr(zeros, "outputs", [one + 1 for one in zeros.outputs])
-    database = load_tvm().s_tir.meta_schedule.database.MemoryDatabase()
-    record(database, mlp.subgraphs[0], mlp.target, right_schedule(mlp.subgraphs[0].mod), 1e-3)
+    database = recorded(mlp, mlp.subgraphs[0])
     end = mlp.finisher.finish(mlp.subgraphs, database, tmp_path / "model.so")
     assert set(end.fell_back.values()) == {"the tuned library gave wrong outputs"}
 
@@ -253,7 +250,7 @@ def test_after_ctrl_c_the_library_is_still_checked(mlp: Model, tmp_path: Path) -
     clock = Clock(300.0, started_at=time.monotonic())
     clock.stop()
     finisher = Finisher(mlp.fused, mlp.target, "cpu", mlp.reference, mlp.finisher.pool, clock)
-    database = load_tvm().s_tir.meta_schedule.database.MemoryDatabase()
+    database = recorded(mlp)
     end = finisher.finish(mlp.subgraphs, database, tmp_path / "model.so")
     assert end.max_rel_error == 0.0
 
@@ -279,9 +276,8 @@ def test_time_for_the_end_runs_out_once_the_budget_is_spent(
 def test_without_time_to_run_the_library_schedules_that_are_right_are_shipped(
     mlp: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database = load_tvm().s_tir.meta_schedule.database.MemoryDatabase()
     subgraph = mlp.subgraphs[0]
-    record(database, subgraph, mlp.target, right_schedule(subgraph.mod), 1e-3)
+    database = recorded(mlp, subgraph)
     with Checker(mlp.target, "cpu", mlp.finisher.pool) as checker:
         assert checker.check(subgraph, right_schedule(subgraph.mod)).right
         finisher = late(mlp, monkeypatch, checker)
@@ -295,9 +291,8 @@ def test_without_time_to_run_the_library_schedules_that_are_right_are_shipped(
 def test_without_time_to_check_anything_the_untuned_library_is_shipped(
     mlp: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database = load_tvm().s_tir.meta_schedule.database.MemoryDatabase()
     subgraph = mlp.subgraphs[0]
-    record(database, subgraph, mlp.target, right_schedule(subgraph.mod), 1e-3)
+    database = recorded(mlp, subgraph)
     end = late(mlp, monkeypatch).finish(mlp.subgraphs, database, tmp_path / "model.so")
     assert "no time left" in end.fell_back[subgraph.name]
     assert (tmp_path / "model.so").read_bytes() == mlp.reference.path.read_bytes()
@@ -306,9 +301,8 @@ def test_without_time_to_check_anything_the_untuned_library_is_shipped(
 def test_where_the_untuned_library_gave_nothing_only_checked_schedules_are_shipped(
     mlp: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database = load_tvm().s_tir.meta_schedule.database.MemoryDatabase()
     subgraph = mlp.subgraphs[0]
-    record(database, subgraph, mlp.target, right_schedule(subgraph.mod), 1e-3)
+    database = recorded(mlp, subgraph)
     monkeypatch.setattr(mlp.reference, "outputs", None)
     monkeypatch.setattr(mlp.reference, "check_s", 0.0)
     end = mlp.finisher.finish(mlp.subgraphs, database, tmp_path / "model.so")

@@ -27,7 +27,7 @@ UNTUNED_REPEATS = 2
 # the untuned library may be slow; this share of the budget is the most that timing it may take
 UNTUNED_SHARE = 0.05
 # the share of the budget after which nobody waits any longer for one run of it
-UNTUNED_WAIT_SHARE = 0.3
+UNTUNED_WAIT_SHARE = 0.5
 # and the most that ONNX Runtime may take once the untuned library is compiled
 ONNXRUNTIME_SHARE = 0.03
 # what checking single subgraphs at the end may take at most

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from familyseer.errors import UserError
+from familyseer.export._jobs import compact, flatten
 from familyseer.export._manifest import LIBRARY, check_manifest
 from familyseer.export.use import input_specs, names_of, order_inputs, seed_of
 from familyseer.tvm_env import load_tvm
@@ -96,14 +97,13 @@ class Library:
         with self._lock:
             results = self._main(*tensors)
             self.device.sync()
-        return _flatten(results)
+        return flatten(results)
 
     def from_numpy(self, array: Any) -> Any:
         """An array as a tensor on the library's device; one that is a tensor already stays it."""
         if isinstance(array, self.tvm.runtime.Tensor):
             return array
-        # compact, with the strides that TVM expects of axes of length 1 too
-        return self.tvm.runtime.tensor(np.array(array, order="C", copy=True), device=self.device)
+        return self.tvm.runtime.tensor(compact(np.asarray(array)), device=self.device)
 
     def output_names(self, count: int) -> list[str]:
         """Names of so many outputs."""
@@ -120,9 +120,3 @@ class Library:
                 if spec.weight is not None
             }
         return self._weights[name]
-
-
-def _flatten(value: Any) -> list[Any]:
-    if hasattr(value, "numpy"):
-        return [value]
-    return [tensor for part in value for tensor in _flatten(part)]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from familyseer.cli import _options as options
-from familyseer.errors import UserError
 
 if TYPE_CHECKING:
     from familyseer.families import Family
@@ -65,16 +64,13 @@ def _subgraphs(
     model: str, target: str | None, shapes: dict[str, tuple[int, ...]], seed: int
 ) -> tuple[list[Subgraph], Any]:
     from familyseer.models import load_model
-    from familyseer.subgraphs import extract_subgraphs, fuse
+    from familyseer.subgraphs import subgraphs_of
     from familyseer.target import resolve_target
 
     # the target first: it fails sooner than a large model loads
     resolved = resolve_target(target)
     loaded = load_model(model, input_shapes=shapes, seed=seed)
-    subgraphs = extract_subgraphs(fuse(loaded.mod, resolved), resolved)
-    if not subgraphs:
-        raise UserError(f"{model}: nothing in it can be tuned; expected at least one operation")
-    return subgraphs, resolved
+    return subgraphs_of(loaded.mod, resolved, model), resolved
 
 
 def _print_families(formed: list[Family], subgraphs: list[Subgraph]) -> None:

@@ -156,8 +156,10 @@ def environment(options: CompareOptions) -> dict[str, str]:
 
 def _gpus(found: dict[str, Any]) -> int | None:
     """How many GPUs measured in a run, by its summary or its result; None where none could."""
+    from familyseer.measure._gpus import count_used
+
     gpus = found.get("gpus")
-    return sum(gpu["timed"] > 0 for gpu in gpus) if isinstance(gpus, list) else gpus
+    return count_used(gpus) if isinstance(gpus, list) else gpus
 
 
 def time_libraries_of(runs: list[dict[str, Any]], untuned: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from familyseer.measure import GpuRunner, WarmBuilder, WarmRunner
+from familyseer.measure._gpus import count_used
 from familyseer.measure._measure import device_type
 
 
@@ -31,4 +32,4 @@ def warm_workers(target: Any) -> Iterator[tuple[WarmBuilder, Any]]:
 def gpus_used(runner: Any) -> int | None:
     """How many GPUs of a runner of ours have timed candidates; None for other runners."""
     report = getattr(runner, "gpus", None)
-    return None if report is None else sum(gpu["timed"] > 0 for gpu in report())
+    return None if report is None else count_used(report())

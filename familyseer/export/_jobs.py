@@ -21,7 +21,7 @@ class _Library:
         self.main = self.vm["main"]
 
     def tensors(self, inputs: list[Any]) -> list[Any]:
-        return [self.tvm.runtime.tensor(_compact(x), device=self.device) for x in inputs]
+        return [self.tvm.runtime.tensor(compact(x), device=self.device) for x in inputs]
 
     def time_once(self, tensors: list[Any]) -> float:
         began = time.perf_counter()
@@ -30,7 +30,8 @@ class _Library:
         return time.perf_counter() - began
 
 
-def _compact(array: Any) -> Any:
+def compact(array: Any) -> Any:
+    """A copy that is in one piece, with the strides that TVM expects of axes of length 1 too."""
     import numpy as np
 
     # numpy gives axes of length 1 strides that TVM's check for a compact tensor refuses
@@ -50,13 +51,14 @@ def run_timed(path: str, device_type: str, inputs: list[Any]) -> tuple[list[Any]
     result = library.main(*tensors)
     library.device.sync()
     seconds = time.perf_counter() - began
-    return _flatten(result), seconds
+    return [tensor.numpy() for tensor in flatten(result)], seconds
 
 
-def _flatten(value: Any) -> list[Any]:
+def flatten(value: Any) -> list[Any]:
+    """The tensors of a result, which may be tuples in tuples, in order."""
     if hasattr(value, "numpy"):
-        return [value.numpy()]
-    return [array for part in value for array in _flatten(part)]
+        return [value]
+    return [tensor for part in value for tensor in flatten(part)]
 
 
 def time_libraries(

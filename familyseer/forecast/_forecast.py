@@ -9,7 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from familyseer.errors import UserError
 from familyseer.forecast._gain import likely_gain, roofline_us
 from familyseer.forecast._pace import (
     EarlierRun,
@@ -70,7 +69,7 @@ def forecast(
     """
     from familyseer.families import families_json, form_families
     from familyseer.models import load_asked
-    from familyseer.subgraphs import extract_subgraphs, fuse
+    from familyseer.subgraphs import subgraphs_of
     from familyseer.target import describe_target, resolve_target
 
     started_at = time.monotonic() if started_at is None else started_at
@@ -79,11 +78,7 @@ def forecast(
     target = resolve_target(options.target)
     _check_earlier(options, target)
     model = load_asked(options)
-    subgraphs = extract_subgraphs(fuse(model.mod, target), target)
-    if not subgraphs:
-        raise UserError(
-            f"{options.model}: nothing in it can be tuned; expected at least one operation"
-        )
+    subgraphs = subgraphs_of(model.mod, target, options.model)
     families = form_families(subgraphs, options.families)
     document = families_json(families, subgraphs, options.families)
     members = [member for family in document["families"] for member in family["subgraphs"]]

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from familyseer.tvm_env import load_tvm
 
@@ -116,3 +117,8 @@ def _bus(index: int) -> str:
     except (ImportError, RuntimeError):
         return ""
     return name.decode("ascii", "replace").rstrip("\0") if int(status) == 0 else ""
+
+
+def count_used(report: Sequence[Mapping[str, Any]]) -> int:
+    """How many GPUs of a runner's report have timed candidates."""
+    return sum(gpu["timed"] > 0 for gpu in report)

@@ -144,7 +144,7 @@ class Finisher:
         self.on_phase = on_phase
         self.checker = checker
         self._attempts = 0
-        self._time_left = time_for_end(clock)
+        self._time_left: Callable[[], float]
 
     def finish(self, subgraphs: list[Subgraph], database: Any, path: Path) -> Finished:
         """Writes the best library that is right to `path`.
@@ -250,17 +250,17 @@ class Finisher:
             return False
         self.on_phase("checking")
         try:
-            right = self._in_time(lambda: self._check(candidate, end), end)
+            right = self._right_in_time(candidate, end)
             if right:
                 candidate.replace(path)
             return right
         finally:
             candidate.unlink(missing_ok=True)
 
-    def _in_time(self, check: Callable[[], bool], end: Finished) -> bool:
-        """What `check` says; where there was no time for it, whether each schedule is right."""
+    def _right_in_time(self, library: Path, end: Finished) -> bool:
+        """As `_check`; where there was no time for that, whether each schedule is right."""
         try:
-            return check()
+            return self._check(library, end)
         except OutOfTimeError:
             if end.unchecked:
                 raise

@@ -6,6 +6,8 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from familyseer.errors import UserError
+from familyseer.subgraphs._lower import fuse
 from familyseer.tvm_env import load_tvm
 
 if TYPE_CHECKING:
@@ -67,3 +69,17 @@ def extract_subgraphs(fused: tvm.IRModule, target: tvm.target.Target) -> list[Su
         Subgraph(i, subgraph_key(mod), name, mod, weight, flops)
         for i, (name, mod, weight, flops) in enumerate(found)
     ]
+
+
+def subgraphs_of(mod: tvm.IRModule, target: tvm.target.Target, source: str) -> list[Subgraph]:
+    """The subgraphs of a Relax module that is not fused yet, heaviest first.
+
+    Raises
+    ------
+    UserError
+        There is none; `source` is the model's name in the message.
+    """
+    subgraphs = extract_subgraphs(fuse(mod, target), target)
+    if not subgraphs:
+        raise UserError(f"{source}: nothing in it can be tuned; expected at least one operation")
+    return subgraphs

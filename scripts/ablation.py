@@ -1,29 +1,29 @@
 """What each tactic of the search earns: on the recorded tables, and live on networks.
 
-    python scripts/ablation.py mobilenet_0.5 gpt2_small --budget 5m --rounds 2
+    python scripts/ablation.py mobilenet_0.5 gpt2_small --budget 5m --rounds 2 --keep DIR
 
 The table half comes from ``benchmarks/results/laboratory.json`` (``scripts/laboratory.py``). For
 the live half every variant runs in a fresh process, in turns, and the libraries of a round are
 timed end to end in turns. What it writes: ``benchmarks/results/ablation.json`` and
-``docs/ablation.md``.
+``docs/ablation.md``. With ``--keep DIR``, the same command goes on where an interrupted one
+stopped.
 """
 
 from __future__ import annotations
 
 import json
 import statistics
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import click
+from _kept_runs import folder_for, run_or_read
 from _results import RESULTS, machine, save
 
 from familyseer.compare import (
     CompareOptions,
     final_us,
     read_curve,
-    run_tuner,
     time_libraries_of,
     untuned_library,
 )
@@ -34,19 +34,21 @@ from familyseer.tuners import OURS, WITHOUT
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "ablation.md"
 
 
-def run_live(network: str, budget_s: float, rounds: int, seed: int) -> list[dict[str, Any]]:
+def run_live(
+    network: str, budget_s: float, rounds: int, seed: int, folder: Path
+) -> list[dict[str, Any]]:
     """All variants on one network, `rounds` times, each round with another seed and order."""
     variants = [OURS, *(f"{WITHOUT}{name}" for name in Tactics.names())]
-    folder = Path(tempfile.mkdtemp(prefix="familyseer-ablation-"))
     options = CompareOptions(
         model=network, out=folder, budget_s=budget_s, tuners=(), seed=seed, rounds=rounds
     )
+    folder.mkdir(exist_ok=True)
     untuned = untuned_library(options)
     runs: list[dict[str, Any]] = []
     for number in range(rounds):
         turn = (number * 3) % len(variants)
         order = variants[turn:] + variants[:turn]
-        made = [run_tuner(options, variant, number) for variant in order]
+        made = [run_or_read(options, variant, number) for variant in order]
         time_libraries_of(made, untuned)
         for run in made:
             curve = read_curve(Path(run.pop("folder")) / "history.csv")
@@ -109,12 +111,20 @@ def page(live: dict[str, dict[str, float]], lab: dict[str, Any], result: dict[st
 @click.option("--budget", default="5m", show_default=True, help="Of each run.")
 @click.option("--rounds", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
-def main(networks: tuple[str, ...], budget: str, rounds: int, seed: int) -> None:
+@click.option(
+    "--keep", type=click.Path(path_type=Path), help="Folder to keep the runs in, to go on from."
+)
+def main(networks: tuple[str, ...], budget: str, rounds: int, seed: int, keep: Path | None) -> None:
     """Run every variant on NETWORKS and write the result and the page."""
     laboratory = RESULTS / "laboratory.json"
     lab = json.loads(laboratory.read_text())["replay"] if laboratory.exists() else {}
     budget_s = parse_duration(budget)
-    runs = [run for name in networks for run in run_live(name, budget_s, rounds, seed)]
+    folder = folder_for(keep, "ablation")
+    runs = [
+        run
+        for name in networks
+        for run in run_live(name, budget_s, rounds, seed, folder / Path(name).stem)
+    ]
     result = {"networks": list(networks), "budget_s": budget_s, "rounds": rounds, "seed": seed}
     live = live_table(runs)
     path = save("ablation", {**result, "live": live, "runs": runs})

@@ -11,24 +11,22 @@ one stopped: runs that have ended are not made again.
 from __future__ import annotations
 
 import json
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
+from _kept_runs import folder_for, run_or_read
 from _results import save
 
 from familyseer.compare import (
     CompareOptions,
     final_us,
     read_curve,
-    run_tuner,
     time_libraries_of,
     untuned_library,
 )
 from familyseer.duration import parse_duration
-from familyseer.safe_json import save_json
 from familyseer.tuners import check_tuner
 
 CURVE_POINTS = 400
@@ -53,17 +51,6 @@ def at(curve: list[Any], seconds: float) -> dict[str, Any]:
     }
 
 
-def run_or_read(options: CompareOptions, tuner: str, number: int) -> dict[str, Any]:
-    """A run, or what it gave if it has ended before."""
-    kept = options.out / f"{tuner}-{number}.json"
-    if kept.exists():
-        found: dict[str, Any] = json.loads(kept.read_text())
-        return found
-    run = run_tuner(options, tuner, number)
-    save_json(kept, run)
-    return run
-
-
 @click.command()
 @click.argument("model")
 @click.argument("entries", nargs=-1, required=True, metavar="TUNER:BUDGET...")
@@ -83,11 +70,10 @@ def main(
 ) -> None:
     """Run each TUNER:BUDGET on MODEL and write benchmarks/results/NAME.json."""
     parsed = [parse_entry(text) for text in entries]
-    folder = keep or Path(tempfile.mkdtemp(prefix="familyseer-budgets-"))
+    folder = folder_for(keep, "budgets")
     base = CompareOptions(
         model=model, out=folder, budget_s=0.0, tuners=(), seed=seed, rounds=rounds
     )
-    folder.mkdir(parents=True, exist_ok=True)
     untuned = untuned_library(base)
     moments = sorted({seconds for _, seconds in parsed})
     runs: list[dict[str, Any]] = []
@@ -96,7 +82,6 @@ def main(
         made = []
         for tuner, seconds in parsed[turn:] + parsed[:turn]:
             options = replace(base, budget_s=seconds, out=folder / f"{seconds:g}s")
-            options.out.mkdir(exist_ok=True)
             made.append({**run_or_read(options, tuner, number), "budget_s": seconds})
         time_libraries_of(made, untuned)
         runs += made

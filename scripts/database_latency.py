@@ -8,17 +8,15 @@ times it end to end in turns with ``OUT/model.so``.
 
 from __future__ import annotations
 
-import json
 import statistics
 import tempfile
 from pathlib import Path
 
 import click
+from _tuned_run import read_run
 
 from familyseer.export._compile import build_library
 from familyseer.export._jobs import time_libraries
-from familyseer.models import example_inputs, load_model
-from familyseer.subgraphs import fuse
 from familyseer.tvm_env import load_tvm
 
 
@@ -27,22 +25,17 @@ from familyseer.tvm_env import load_tvm
 @click.option("--repeats", default=100, show_default=True)
 def main(out: Path, repeats: int) -> None:
     """Time OUT/model.so and what TVM makes of OUT/tuning by itself."""
-    summary = json.loads((out / "summary.json").read_text())
+    run = read_run(out)
     tvm = load_tvm(intrinsics=True)
-    target = tvm.target.Target(json.loads(summary["target"]))
-    shapes = {spec["name"]: tuple(spec["shape"]) for spec in summary["inputs"]}
-    model = load_model(summary["source"], input_shapes=shapes, seed=summary["seed"])
-    fused = fuse(model.mod, target)
-    with target:
-        applied = tvm.relax.transform.MetaScheduleApplyDatabase(str(out / "tuning"))(fused)
+    with run.target:
+        applied = tvm.relax.transform.MetaScheduleApplyDatabase(str(out / "tuning"))(run.fused)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "applied.so"
-        build_library(applied, target, path)
-        made = example_inputs(model.inputs, seed=0)
+        build_library(applied, run.target, path)
         times = time_libraries(
             {"model.so": str(out / "model.so"), "MetaScheduleApplyDatabase": str(path)},
-            summary["device"],
-            [made[spec.name] for spec in model.inputs],
+            run.device,
+            run.inputs,
             repeats,
             60.0,
         )

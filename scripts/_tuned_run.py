@@ -1,0 +1,40 @@
+"""What a finished run of ours was about, read back from its folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from familyseer.models import example_inputs, load_model
+from familyseer.subgraphs import fuse
+from familyseer.tvm_env import load_tvm
+
+
+@dataclass(frozen=True)
+class TunedRun:
+    """A run's model, fused, with what its library is timed on.
+
+    Attributes
+    ----------
+    inputs
+        Random ones, in the model's order.
+    """
+
+    name: str
+    fused: Any
+    target: Any
+    device: str
+    inputs: list[Any]
+
+
+def read_run(out: Path) -> TunedRun:
+    """The run whose ``summary.json`` is in `out`; its model is loaded again."""
+    summary = json.loads((out / "summary.json").read_text())
+    target = load_tvm(intrinsics=True).target.Target(json.loads(summary["target"]))
+    shapes = {spec["name"]: tuple(spec["shape"]) for spec in summary["inputs"]}
+    model = load_model(summary["source"], input_shapes=shapes, seed=summary["seed"])
+    made = example_inputs(model.inputs, seed=0)
+    inputs = [made[spec.name] for spec in model.inputs]
+    return TunedRun(summary["model"], fuse(model.mod, target), target, summary["device"], inputs)

@@ -29,6 +29,8 @@ COMPARE_REPEATS = 20
 # what the end of a run may take beyond the budget before it gives up checking: well inside the
 # ten seconds or ten per cent that a run may be late
 GRACE_S = 5.0
+# runs of the untuned library beside the tuned one: to warm up, and two turns
+_UNTUNED_TURNS = 3
 # how often the reference of a subgraph runs it, and how many times longer denormal numbers take
 _REFERENCE_RUNS = 12
 
@@ -83,7 +85,9 @@ def reserve_s(
         The one that the search was given, None if it had none.
     """
     compiling = reference.compile_s + sum(s.build_s for s in states)
-    whole_runs = (4 + len(reference.edges)) * _whole_run_s(states, reference)
+    whole_runs = (4 + len(reference.edges)) * _tuned_run_s(states, reference)
+    if reference.retime:
+        whole_runs += _UNTUNED_TURNS * (reference.seconds or 0.0)
     waiting = [s.subgraph for s in states if s.covered]
     checking = checker.expected_s(waiting) if checker is not None else None
     if checking is None:
@@ -91,11 +95,9 @@ def reserve_s(
     return 1.25 * compiling + whole_runs + min(checking, reference.check_s) + 1.5
 
 
-def _whole_run_s(states: list[TaskState], reference: Reference) -> float:
-    """Seconds of the slowest library that is run at the end."""
+def _tuned_run_s(states: list[TaskState], reference: Reference) -> float:
+    """Seconds of the library that would be shipped now."""
     untuned_s = reference.seconds or 0.0
-    if reference.retime:
-        return untuned_s
     # what is not covered takes about its part of the untuned time
     flops = sum(s.subgraph.flops * s.subgraph.weight for s in states) or 1.0
     waiting = sum(s.subgraph.flops * s.subgraph.weight for s in states if not s.covered) / flops

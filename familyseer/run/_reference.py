@@ -24,8 +24,12 @@ from familyseer.models import LoadedModel, example_inputs
 from familyseer.search import Clock
 
 UNTUNED_REPEATS = 2
-# the untuned library may be slow; this share of the budget is the most that timing it may take
+# the untuned library may be slow; this share of the budget is the most that two more runs of it,
+# for other inputs or beside the tuned one, may take
 UNTUNED_SHARE = 0.05
+# and this one the most for timing it before the search too, whose figure only stands where the end
+# has no time for turns
+UNTUNED_TIMING_SHARE = 0.01
 # the share of the budget after which nobody waits any longer for one run of it
 UNTUNED_WAIT_SHARE = 0.5
 # and the most that ONNX Runtime may take once the untuned library is compiled
@@ -126,8 +130,9 @@ def make_reference(
         reference.outputs, reference.seconds = _run(reference, reference.inputs, *tools)
         _judge_import(reference)
         reference.retime = 2 * reference.seconds <= share_s
-        if reference.retime:
+        if (UNTUNED_REPEATS + 1) * reference.seconds <= UNTUNED_TIMING_SHARE * budget_s:
             _time(reference, share_s, *tools)
+        if reference.retime:
             _run_edges(reference, model, seed, *tools)
     except OutOfTimeError:
         pass

@@ -1,11 +1,12 @@
-"""Draws and tabulates what `compare_budgets.py` measured.
+"""Draws and tabulates what `compare_budgets.py` and `latency_over_time.py` measured.
 
-    python scripts/plot_budgets.py benchmarks/results/unseen-*.json
+    python scripts/plot_budgets.py benchmarks/results/unseen-*.json benchmarks/results/over-time-*
 
-Each result file becomes ``docs/images/NAME.svg``, estimated latency over time with a line a tuner,
-and a Markdown table on standard output. Its last two columns tell when a tuner had reached the
-final estimate of the yardstick: stock MetaSchedule where it ran, else its search with this
-project's builder and runner.
+Each result file becomes ``docs/images/NAME.svg`` and a Markdown table on standard output. Of a
+comparison, the plot is estimated latency over time with a line a tuner, and the table's last two
+columns tell when a tuner had reached the final estimate of the yardstick: stock MetaSchedule where
+it ran, else its search with this project's builder and runner. Stock's estimate is of kernels timed
+in warm caches, which flatters it. Of a run over time, both are of libraries timed end to end.
 """
 
 from __future__ import annotations
@@ -44,9 +45,11 @@ def main(results: tuple[Path, ...]) -> None:
     for path in results:
         result = json.loads(path.read_text())
         drawn = IMAGES / f"{path.stem}.svg"
-        draw(result).savefig(drawn, metadata={"Date": None})
+        over_time = "moments" in result
+        figure = draw_over_time(result) if over_time else draw(result)
+        figure.savefig(drawn, metadata={"Date": None})
         click.echo(f"written: {drawn}\n")
-        click.echo("\n".join(table(result)) + "\n")
+        click.echo("\n".join(table_over_time(result) if over_time else table(result)) + "\n")
 
 
 def table(result: dict[str, Any]) -> list[str]:
@@ -72,6 +75,33 @@ def table(result: dict[str, Any]) -> list[str]:
     return lines
 
 
+def table_over_time(result: dict[str, Any]) -> list[str]:
+    """Lines of a Markdown table of one run's moments, and of what was timed beside them."""
+    lines = ["| library | candidates | end to end |", "| --- | --- | --- |"]
+    for one in result["moments"]:
+        minutes, latency_ms = one["seconds"] / 60, one["latency_us"] / 1e3
+        lines.append(f"| after {minutes:g} min | {one['trials']} | {latency_ms:.1f} ms |")
+    for label, latency_us in result["beside_us"].items():
+        lines.append(f"| {label} | | {latency_us / 1e3:.1f} ms |")
+    return lines
+
+
+def draw_over_time(result: dict[str, Any]) -> Any:
+    """A figure of one run's moments, with a line across for what was timed beside them."""
+    figure, axes = plt.subplots(figsize=(7.2, 3.6), layout="constrained")
+    minutes = [one["seconds"] / 60 for one in result["moments"]]
+    latency_ms = [one["latency_us"] / 1e3 for one in result["moments"]]
+    style = STYLES["familyseer"]
+    axes.plot(minutes, latency_ms, marker="o", markersize=4, **style)
+    dashes = ["--", "-.", ":"]
+    for number, (label, latency_us) in enumerate(result["beside_us"].items()):
+        dash = dashes[number % len(dashes)]
+        axes.axhline(latency_us / 1e3, color="#7a7a7a", linestyle=dash, label=label)
+    _finish_axes(axes, result)
+    axes.set_ylabel("latency of the whole model, ms")
+    return figure
+
+
 def draw(result: dict[str, Any]) -> Any:
     """A figure of one result."""
     figure, axes = plt.subplots(figsize=(7.2, 3.6), layout="constrained")
@@ -86,6 +116,12 @@ def draw(result: dict[str, Any]) -> Any:
         labelled.add(run["tuner"])
         axes.step(*zip(*points, strict=True), where="post", **style)
         axes.plot(*points[-1], "o", markersize=4, color=style.get("color"))
+    _finish_axes(axes, result)
+    axes.set_ylabel("estimated latency, ms")
+    return figure
+
+
+def _finish_axes(axes: Any, result: dict[str, Any]) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     for axis in (axes.xaxis, axes.yaxis):
@@ -93,11 +129,9 @@ def draw(result: dict[str, Any]) -> Any:
         axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
         axis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("minutes since the start, everything included")
-    axes.set_ylabel("estimated latency, ms")
     axes.set_title(f"{result['model']} on {result['machine']['physical_cores']} cores")
     axes.grid(alpha=0.3, which="both")
-    axes.legend(frameon=False, loc="lower left")
-    return figure
+    axes.legend(frameon=False)
 
 
 if __name__ == "__main__":

@@ -91,13 +91,14 @@ def draw_over_time(result: dict[str, Any]) -> Any:
     figure, axes = plt.subplots(figsize=(7.2, 3.6), layout="constrained")
     minutes = [one["seconds"] / 60 for one in result["moments"]]
     latency_ms = [one["latency_us"] / 1e3 for one in result["moments"]]
-    style = STYLES["familyseer"]
+    style: dict[str, Any] = dict(STYLES["familyseer"])
     axes.plot(minutes, latency_ms, marker="o", markersize=4, **style)
     dashes = ["--", "-.", ":"]
     for number, (label, latency_us) in enumerate(result["beside_us"].items()):
         dash = dashes[number % len(dashes)]
         axes.axhline(latency_us / 1e3, color="#7a7a7a", linestyle=dash, label=label)
     _finish_axes(axes, result)
+    axes.set_xlabel("minutes since the start; the run's end comes on top")
     axes.set_ylabel("latency of the whole model, ms")
     return figure
 

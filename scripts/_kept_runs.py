@@ -14,9 +14,7 @@ from familyseer.safe_json import save_json
 
 def folder_for(keep: Path | None, purpose: str) -> Path:
     """The folder to keep runs in; a temporary one where none was asked for."""
-    folder = keep or Path(tempfile.mkdtemp(prefix=f"familyseer-{purpose}-"))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return keep or Path(tempfile.mkdtemp(prefix=f"familyseer-{purpose}-"))
 
 
 def run_or_read(options: CompareOptions, tuner: str, number: int) -> dict[str, Any]:

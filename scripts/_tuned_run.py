@@ -34,7 +34,12 @@ def read_run(out: Path) -> TunedRun:
     summary = json.loads((out / "summary.json").read_text())
     target = load_tvm(intrinsics=True).target.Target(json.loads(summary["target"]))
     shapes = {spec["name"]: tuple(spec["shape"]) for spec in summary["inputs"]}
-    model = load_model(summary["source"], input_shapes=shapes, seed=summary["seed"])
+    model = load_model(
+        summary["source"],
+        input_shapes=shapes,
+        seed=summary["seed"],
+        precision=summary["options"]["precision"],
+    )
     made = example_inputs(model.inputs, seed=0)
     inputs = [made[spec.name] for spec in model.inputs]
     return TunedRun(summary["model"], fuse(model.mod, target), target, summary["device"], inputs)

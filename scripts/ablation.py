@@ -42,7 +42,6 @@ def run_live(
     options = CompareOptions(
         model=network, out=folder, budget_s=budget_s, tuners=(), seed=seed, rounds=rounds
     )
-    folder.mkdir(exist_ok=True)
     untuned = untuned_library(options)
     runs: list[dict[str, Any]] = []
     for number in range(rounds):

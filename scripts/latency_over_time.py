@@ -28,7 +28,7 @@ from familyseer.export._jobs import time_libraries
 from familyseer.measure import WorkerPool
 from familyseer.records import RecordBook
 from familyseer.records._files import RECORDS, WORKLOADS
-from familyseer.subgraphs import extract_subgraphs
+from familyseer.subgraphs import Subgraph, extract_subgraphs
 
 
 def parse_beside(text: str) -> tuple[str, Path]:
@@ -53,9 +53,8 @@ def first_records(tuning: Path, trials: int, folder: Path) -> Path:
     return folder
 
 
-def library_of(run: TunedRun, tuning: Path, path: Path) -> int:
+def library_of(run: TunedRun, subgraphs: list[Subgraph], tuning: Path, path: Path) -> int:
     """Compiles the best of a database; returns how many subgraphs it has schedules for."""
-    subgraphs = extract_subgraphs(run.fused, run.target)
     best = best_records(RecordBook(tuning), subgraphs)
     build_library(
         apply_records(run.fused, run.target, [records[0] for records in best.values()]),
@@ -83,6 +82,7 @@ def main(
     """Time the run in OUT as it stood at each moment, and other libraries of the same model."""
     others = dict(parse_beside(text) for text in beside)
     run = read_run(out)
+    subgraphs = extract_subgraphs(run.fused, run.target)
     curve = read_curve(out / "history.csv")
     points: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as made, WorkerPool(1) as pool:
@@ -91,7 +91,7 @@ def main(
             trials = trials_by(curve, moment)
             database = first_records(out / "tuning", trials, Path(made) / f"{moment:g}s")
             library = Path(made) / f"{moment:g}s.so"
-            covered = library_of(run, database, library)
+            covered = library_of(run, subgraphs, database, library)
             paths[f"{moment:g} s"] = str(library)
             points.append({"seconds": moment, "trials": trials, "covered": covered})
         times = pool.submit(

@@ -118,6 +118,7 @@ def draw(result: dict[str, Any]) -> Any:
         axes.step(*zip(*points, strict=True), where="post", **style)
         axes.plot(*points[-1], "o", markersize=4, color=style.get("color"))
     _finish_axes(axes, result)
+    axes.set_xlabel("minutes since the start, everything included")
     axes.set_ylabel("estimated latency, ms")
     return figure
 
@@ -129,7 +130,6 @@ def _finish_axes(axes: Any, result: dict[str, Any]) -> None:
         axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
         axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
         axis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel("minutes since the start, everything included")
     axes.set_title(f"{result['model']} on {result['machine']['physical_cores']} cores")
     axes.grid(alpha=0.3, which="both")
     axes.legend(frameon=False)

@@ -123,15 +123,15 @@ def make_reference(
         if other is not None:
             until = time.monotonic() + min(ONNXRUNTIME_SHARE * budget_s, clock.left_s())
             reference.onnxruntime = _take_onnxruntime(other, until)
-    share_s = UNTUNED_SHARE * budget_s
+    share_s, timing_s = UNTUNED_SHARE * budget_s, UNTUNED_TIMING_SHARE * budget_s
     until = clock.now() + min(UNTUNED_WAIT_SHARE * budget_s, clock.left_s())
     tools = device, pool, lambda: until - clock.now()
     try:
         reference.outputs, reference.seconds = _run(reference, reference.inputs, *tools)
         _judge_import(reference)
         reference.retime = 2 * reference.seconds <= share_s
-        if (UNTUNED_REPEATS + 1) * reference.seconds <= UNTUNED_TIMING_SHARE * budget_s:
-            _time(reference, share_s, *tools)
+        if (UNTUNED_REPEATS + 1) * reference.seconds <= timing_s:
+            _time(reference, timing_s, *tools)
         if reference.retime:
             _run_edges(reference, model, seed, *tools)
     except OutOfTimeError:

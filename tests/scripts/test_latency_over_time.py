@@ -34,7 +34,7 @@ def test_the_library_of_each_moment_is_made_of_what_was_measured_by_then(
     curve = read_curve(out / "history.csv")
     middle, end = curve[0].elapsed_s, curve[-1].elapsed_s
     asked = [str(out), "--at", f"{middle + 0.001}s", "--at", f"{end + 1}s", "--name", "kept"]
-    asked += ["--beside", f"shipped={out / 'model.so'}", "--repeats", "2"]
+    asked += ["--beside", f"shipped={out / 'model.so'}", "--repeats", "50"]
     done = CliRunner().invoke(script.main, asked)
     assert done.exit_code == 0, done.output
     kept = json.loads((tmp_path / "kept.json").read_text())

@@ -96,6 +96,17 @@ class FamilyCostModel(_PyCostModel):
         key = self._locate(context.mod)
         return self.learner.score(key, self._batch(context, key, candidates))
 
+    def outlook(self, context: Any, candidates: Sequence[Any]) -> npt.NDArray[np.float64]:
+        """As `predict`, by the boosters alone.
+
+        A process on the subgraph's own measurements ranks the surroundings of the fastest best, so
+        that a population bred under it alone does not leave them.
+        """
+        if len(candidates) == 0:
+            return np.zeros(0)
+        key = self._locate(context.mod)
+        return self.learner.score(key, self._batch(context, key, candidates), local=False)
+
     def choose(self, context: Any, candidates: Sequence[Any], count: int) -> npt.NDArray[np.int64]:
         """Positions of the candidates to measure next, at most `count`, in order.
 
@@ -106,8 +117,15 @@ class FamilyCostModel(_PyCostModel):
         batch = self._batch(context, key, candidates)
         return self.learner.choose(key, batch, count)[0]
 
-    def score_known(self, context: Any, digests: Sequence[int]) -> npt.NDArray[np.float64]:
+    def score_known(
+        self, context: Any, digests: Sequence[int], *, local: bool = True
+    ) -> npt.NDArray[np.float64]:
         """Present scores of candidates predicted before, by structural hash of their TIR.
+
+        Parameters
+        ----------
+        local
+            As `predict` scores them; else as `outlook` does.
 
         Returns
         -------
@@ -117,7 +135,7 @@ class FamilyCostModel(_PyCostModel):
         if len(digests) == 0:
             return np.zeros(0)
         batch = self._features.known(context, digests)
-        scores = self.learner.score(self._locate(context.mod), batch)
+        scores = self.learner.score(self._locate(context.mod), batch, local=local)
         return np.where(batch.valid, scores, np.nan)
 
     def update(self, context: Any, candidates: Sequence[Any], results: Sequence[Any]) -> None:

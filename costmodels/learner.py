@@ -136,9 +136,15 @@ class Learner:
     def _all_samples(self) -> list[Samples]:
         return [*(known.samples for known in self.families.values()), *self.shared.elders]
 
-    def score(self, key: str, batch: Batch) -> Array:
-        """Scores of a subgraph's candidates, shape (n,), higher is better, 0 for an invalid one."""
-        surrogate = self._surrogate(key, batch)
+    def score(self, key: str, batch: Batch, *, local: bool = True) -> Array:
+        """Scores of a subgraph's candidates, shape (n,), higher is better, 0 for an invalid one.
+
+        Parameters
+        ----------
+        local
+            Whether the subgraph's own process corrects what the boosters say.
+        """
+        surrogate = self._surrogate(key, batch) if local else None
         if surrogate is None:
             return self.family_of(key).score(batch, self.shared.booster)
         scores = np.zeros(len(batch.valid))

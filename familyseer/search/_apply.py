@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any
 
 from familyseer.search._decisions import Decisions
@@ -11,7 +14,10 @@ from familyseer.tvm_env import load_tvm
 tvm = load_tvm(intrinsics=True)
 
 
-def apply_trace(context: Any, trace: Any, seed: int) -> Any | None:
+Job = tuple[Sketch, Decisions, int]
+
+
+def apply_trace(context: Any, trace: Any, seed: int, mod: Any = None) -> Any | None:
     """A subgraph scheduled by a trace, or None where the trace or its postprocessing fails.
 
     Parameters
@@ -20,8 +26,11 @@ def apply_trace(context: Any, trace: Any, seed: int) -> Any | None:
         A tuning context with an initialised space generator, whose postprocessors are used.
     seed
         Of the decisions that the trace leaves open, at least 1.
+    mod
+        Scheduled in place of the context's module: a copy of it.
     """
-    schedule = tvm.s_tir.Schedule(context.mod, seed=seed, error_render_level="none")
+    mod = context.mod if mod is None else mod
+    schedule = tvm.s_tir.Schedule(mod, seed=seed, error_render_level="none")
     try:
         trace.apply_to_schedule(schedule, remove_postproc=True)
         schedule.enter_postproc()
@@ -36,3 +45,32 @@ def apply_trace(context: Any, trace: Any, seed: int) -> Any | None:
 def apply_decisions(context: Any, sketch: Sketch, vector: Decisions, seed: int) -> Any | None:
     """As `apply_trace`, from a vector of decisions."""
     return apply_trace(context, sketch.trace(vector), seed)
+
+
+def apply_jobs(context: Any, jobs: Sequence[Job]) -> list[Any | None]:
+    """As `apply_decisions` of each sketch, vector and seed, in order.
+
+    TVM lets other threads run meanwhile, so as many of them work as the context may use. What comes
+    out does not depend on their number.
+    """
+    most = int(context.num_threads)
+    threads = min(most, len(jobs))
+    if threads < 2:
+        return [apply_decisions(context, *job) for job in jobs]
+
+    def work(first: int, mod: Any) -> list[Any | None]:
+        mine = jobs[first::threads]
+        return [apply_trace(context, s.trace(vector), seed, mod) for s, vector, seed in mine]
+
+    # schedules made side by side must not share a module: MetaSchedule's own threads copy it, too
+    text = tvm.ir.save_json(context.mod)
+    mods = [tvm.ir.load_json(text) for _ in range(threads)]
+    done: list[Any | None] = [None] * len(jobs)
+    for first, schedules in enumerate(_pool(most).map(work, range(threads), mods)):
+        done[first::threads] = schedules
+    return done
+
+
+@lru_cache(maxsize=1)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="familyseer-apply")

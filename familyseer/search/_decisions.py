@@ -76,11 +76,26 @@ class DecisionSpace:
     def __init__(self, slots: Sequence[Slot]) -> None:
         self.slots = list(slots)
         self.length = self.slots[-1].stop if self.slots else 0
+        self._met: dict[int, list[tuple[int, ...]]] = {
+            s.start: [] for s in slots if s.kind == OTHER
+        }
 
     @cached_property
     def free(self) -> list[Slot]:
-        """Slots that hold more than one possibility."""
-        return [s for s in self.slots if s.extent > 1 and (s.kind != TILE or s.width > 1)]
+        """Slots that hold more than one possibility, or of which nobody can tell beforehand."""
+        return [
+            s
+            for s in self.slots
+            if s.kind == OTHER or (s.extent > 1 and (s.kind != TILE or s.width > 1))
+        ]
+
+    def meet(self, vector: Decisions) -> None:
+        """Notes what a candidate shows to be possible where only a schedule can tell."""
+        for slot in self.slots:
+            if slot.kind == OTHER:
+                numbers = tuple(int(n) for n in vector[slot.start : slot.stop])
+                if OPEN not in numbers and numbers not in self._met[slot.start]:
+                    self._met[slot.start].append(numbers)
 
     def allows(self, vector: Decisions) -> bool:
         """Whether decisions are worth applying, as far as they alone can tell."""
@@ -103,17 +118,31 @@ class DecisionSpace:
         return vector
 
     def mutate(self, vector: Decisions, rng: np.random.Generator) -> Decisions:
-        """One slot decided anew, or a factor of one tiling moved to another of its parts."""
+        """One slot decided anew, or a factor of one tiling moved to another of its parts.
+
+        What depends on the schedule so far becomes what it was in another candidate (`meet`), or
+        is left open.
+        """
         child = vector.copy()
         free = self.free
         if not free:
             return child
         slot = free[int(rng.integers(len(free)))]
-        if slot.kind == TILE and rng.random() < _MOVE:
+        if slot.kind == OTHER:
+            child[slot.start : slot.stop] = self._elsewhere(slot, child, rng)
+        elif slot.kind == TILE and rng.random() < _MOVE:
             child[slot.start : slot.stop] = _move_factor(slot, child[slot.start : slot.stop], rng)
         else:
             child[slot.start : slot.stop] = _sample_slot(slot, rng)
         return child
+
+    def _elsewhere(
+        self, slot: Slot, vector: Decisions, rng: np.random.Generator
+    ) -> tuple[int, ...]:
+        now = tuple(int(n) for n in vector[slot.start : slot.stop])
+        others = [numbers for numbers in self._met[slot.start] if numbers != now]
+        at = int(rng.integers(len(others) + 1))
+        return others[at] if at < len(others) else (OPEN,) * slot.width
 
     def cross(self, one: Decisions, other: Decisions, rng: np.random.Generator) -> Decisions:
         """Each slot from either parent."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from familyseer.search._apply import apply_decisions
+from familyseer.search._apply import apply_jobs
 from familyseer.search._cascade import DecisionModel
 from familyseer.search._decisions import OPEN, Decisions
 from familyseer.search._sketch import Sketch, sketch_of
@@ -25,12 +25,16 @@ structural_hash = importlib.import_module("tvm_ffi").structural_hash
 Genes = tuple[int, Decisions]
 
 GENERATIONS = 2
+# times that random candidates are drawn until enough of them can be applied
+DRAWS = 6
 # children that the small model sees for each that is applied
 CHILDREN = 12
 CROSSED = 0.3
 # of the children that are applied, those that the small model did not choose
 UNSIEVED = 0.15
 PARENTS = 24
+# parents of the next generation where the search starts over
+FOUNDERS = 8
 # of a search, good candidates of earlier ones that there was no room for
 RECALLED = 0.1
 REMEMBERED = 512
@@ -115,28 +119,33 @@ class Evolution:
     def draw(self, count: int) -> list[Applied]:
         """At most `count` random candidates, no decisions tried twice."""
         drawn: list[Applied] = []
-        for _ in range(6 * count):
-            if len(drawn) >= count:
+        for _ in range(DRAWS):
+            missing = count - len(drawn)
+            if missing < 1:
                 break
-            index = int(self._rng.integers(len(self.sketches)))
-            drawn += self.apply([(index, self.sketches[index].sample(self._rng))])
+            which = [int(i) for i in self._rng.integers(len(self.sketches), size=missing)]
+            drawn += self.apply([(i, self.sketches[i].sample(self._rng)) for i in which])
         return drawn
 
     def apply(self, genes: Sequence[Genes]) -> list[Applied]:
         """Applies decisions that were not tried before; those that fail are remembered."""
-        applied = []
+        fresh: list[Genes] = []
         for index, vector in genes:
             mark = (index, vector.tobytes())
-            if mark in self._tried:
-                continue
-            self._tried.add(mark)
-            self.applications += 1
-            seed = int(self._rng.integers(1, 2**31 - 1))
-            schedule = apply_decisions(self.context, self.sketches[index], vector, seed)
+            if mark not in self._tried:
+                self._tried.add(mark)
+                fresh.append((index, vector))
+        self.applications += len(fresh)
+        seeds = [int(self._rng.integers(1, 2**31 - 1)) for _ in fresh]
+        jobs = [(self.sketches[i], v, seed) for (i, v), seed in zip(fresh, seeds, strict=True)]
+        applied = []
+        for (index, vector), schedule in zip(fresh, apply_jobs(self.context, jobs), strict=True):
             if schedule is None:
                 self._refused.append((index, vector))
                 continue
-            found = self.sketches[index].read(schedule.trace) if OPEN in vector else vector
+            sketch = self.sketches[index]
+            found = sketch.read(schedule.trace) if OPEN in vector else vector
+            sketch.meet(found)
             self._tried.add((index, found.tobytes()))
             digest = int(structural_hash(schedule.mod))
             applied.append(Applied(schedule, (index, found), digest))
@@ -175,23 +184,36 @@ class Evolution:
             found += self.rank(self.apply(self._sieve(model, children, share)))
         return sorted(found, key=lambda a: -a.score)
 
+    def start_over(self, count: int) -> list[Applied]:
+        """About `count` applied candidates bred from new draws alone, best predicted first.
+
+        What was measured has no part in it: its like would soon be all of the population, and a
+        better place that looks worse at first is never climbed to.
+        """
+        share = max(1, count // (GENERATIONS + 1))
+        found = self.rank(self.draw(share))
+        model = self._taught() if self.cascade else None
+        for _ in range(GENERATIONS):
+            parents = [a.genes for a in sorted(found, key=lambda a: -a.score)[:FOUNDERS]]
+            children = self._children(parents, share if model is None else CHILDREN * share)
+            found += self.rank(self.apply(self._sieve(model, children, share)))
+        return sorted(found, key=lambda a: -a.score)
+
     def recall(self, count: int, taken: Container[int]) -> list[Applied]:
         """The best known candidates that were never proposed, applied once more.
 
         Schedules are too large to be kept; their decisions are not.
         """
         self._judge_anew()
-        waiting = [k for k in self._known if k.digest not in taken]
-        recalled, found = [], set[int]()
-        for known in sorted(waiting, key=lambda k: -k.score)[:count]:
-            index, vector = known.genes
-            schedule = apply_decisions(self.context, self.sketches[index], vector, 1)
-            self.applications += 1
-            if schedule is not None and known.digest not in found:
-                found.add(known.digest)
-                digest = int(structural_hash(schedule.mod))
-                recalled.append(Applied(schedule, known.genes, digest, known.score))
-        return recalled
+        waiting = {k.digest: k for k in self._known if k.digest not in taken}
+        best = sorted(waiting.values(), key=lambda k: -k.score)[:count]
+        self.applications += len(best)
+        jobs = [(self.sketches[k.genes[0]], k.genes[1], 1) for k in best]
+        return [
+            Applied(schedule, known.genes, int(structural_hash(schedule.mod)), known.score)
+            for known, schedule in zip(best, apply_jobs(self.context, jobs), strict=True)
+            if schedule is not None
+        ]
 
     def _judge_anew(self) -> None:
         """Scores of earlier calls are those of an older model: ask the present one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ ms = tvm.s_tir.meta_schedule
 Source = tuple[Sketch, Decisions]
 
 # candidates applied for a round, at least and at most, however long it may search
-LEAST_APPLIED, MOST_APPLIED = 16, 320
+LEAST_APPLIED, MOST_APPLIED = 32, 320
 # a share of every round goes to candidates that no model chose, or the model never meets
 # what it is wrong about
 RANDOM_SHARE = 0.1
@@ -132,6 +132,7 @@ class Proposals:
         self._offered: set[tuple[int, bytes]] = set()
         self._distances: dict[int, float] = {}
         self._started = False
+        self._wide = False
 
     @property
     def spaces(self) -> list[Any]:
@@ -147,7 +148,7 @@ class Proposals:
             self._evolution = Evolution(
                 self.context,
                 sketches_of(self.spaces),
-                self.scores,
+                self._breeding_scores,
                 self._rescore(),
                 np.random.default_rng(int(self.context.rand_state) & 0x7FFFFFFF),
                 cascade=self._cascade,
@@ -213,6 +214,8 @@ class Proposals:
         seeds: Sequence[Genes] = (),
         seeds_first: bool = True,
         light: bool = False,
+        wide: bool = False,
+        afresh: bool = False,
     ) -> tuple[list[Any], np.ndarray]:
         """At most `count` new schedules, best predicted first, and their predicted scores.
 
@@ -230,10 +233,14 @@ class Proposals:
             Whether part of the round is theirs; else they earn their place like any other.
         light
             Look at the seeds and at what earlier searches left over, and search no further.
+        wide
+            Breed under what the model says of all the space, not of the fastest's surroundings.
+        afresh
+            Breed without regard to what was measured: the elite's surroundings are used up.
         """
         if not self._evolving:
             return self._ask_strategy(count)
-        evolution = self.evolution
+        evolution, self._wide = self.evolution, wide
         began, applied_before = self._clock.now(), evolution.applications
         seeded = evolution.rank(evolution.apply(seeds)) if seeds else []
         population = self._population(time_for_search_s, count, evolve)
@@ -241,6 +248,8 @@ class Proposals:
         few = False
         if light:
             found = evolution.recall(RECALLED * count, self._seen)
+        elif evolve and afresh:
+            found = evolution.start_over(population)
         elif evolve:
             genes = [g for sch in elite if (g := self._genes(sch)) is not None]
             found = evolution.evolve(genes, population, self._seen)
@@ -255,8 +264,10 @@ class Proposals:
             picked += self._by_chance(evolution, count - len(picked))
             self.used_up = not picked or few
         self._account(began, evolution.applications - applied_before)
-        picked.sort(key=lambda a: -a.score)
-        return [a.schedule for a in picked], np.asarray([a.score for a in picked], dtype=float)
+        schedules = [a.schedule for a in picked]
+        scores = self.scores(schedules)
+        order = np.argsort(-scores, kind="stable")
+        return [schedules[int(i)] for i in order], scores[order]
 
     def _choose(self, found: Sequence[Applied], count: int) -> list[Applied]:
         """The candidates most worth measuring: the model's choice, if it makes one."""
@@ -284,16 +295,25 @@ class Proposals:
 
     def scores(self, schedules: list[Any]) -> np.ndarray:
         """Predicted scores of schedules, higher is better."""
+        return self._ask(self.cost_model.predict, schedules)
+
+    def _breeding_scores(self, schedules: list[Any]) -> np.ndarray:
+        predict = self.cost_model.predict
+        return self._ask(
+            getattr(self.cost_model, "outlook", predict) if self._wide else predict, schedules
+        )
+
+    def _ask(self, predict: Callable[..., Any], schedules: list[Any]) -> np.ndarray:
         if not schedules:
             return np.zeros(0)
         candidates = [ms.MeasureCandidate(sch, []) for sch in schedules]
-        return np.asarray(self.cost_model.predict(self.context, candidates), dtype=float)
+        return np.asarray(predict(self.context, candidates), dtype=float)
 
     def _rescore(self) -> Any:
         known = getattr(self.cost_model, "score_known", None)
         if known is None:
             return None
-        return lambda digests: known(self.context, digests)
+        return lambda digests: known(self.context, digests, local=not self._wide)
 
     def remember(self, schedules: Iterable[Any]) -> None:
         """Counts schedules that were measured by an earlier run as proposed."""

@@ -33,13 +33,15 @@ ms = tvm.s_tir.meta_schedule
 ASSUMED_TRIAL_S = 0.25
 # seconds of search for each second of building and measuring; past this, measuring teaches more.
 # Most of it runs beside a round's last builds, which leave cores idle
-SEARCH_SHARE = 0.35
+SEARCH_SHARE = 1.0
 # below this a subgraph may be fastest as TVM leaves it: starting threads costs more than it saves
 SMALL_FLOPS = 1e6
 # an untrained model's evolution is wasted time; so many samples of its family make it worth it
 SAMPLES_TO_EVOLVE = 12
 # of other subgraphs alone: a few of each, or it evolves towards the first one's likes
 SAMPLES_TO_EVOLVE_FIRST = 32
+# full rounds without gain after which every other search of a subgraph starts over
+STALLED = 1.0
 # siblings whose best candidates are re-fitted, and how many of each
 NEAREST_SIBLINGS, SEEDS_OF_EACH = 6, 3
 
@@ -155,6 +157,8 @@ class Rounds:
                     seeds=self._seeds(state, count) if self.tactics.seeds else (),
                     seeds_first=kind == "first",
                     light=kind == "foresee",
+                    wide=state.rounds % 2 == 1,
+                    afresh=state.rounds % 2 == 1 and state.stalls >= STALLED,
                 )
                 if kind == "foresee":
                     schedules = self._worth_measuring(state, proposals, schedules, scores)

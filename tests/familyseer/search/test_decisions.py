@@ -96,10 +96,22 @@ def test_a_mutation_leaves_its_parent_alone(rng: np.random.Generator) -> None:
 
 
 def test_a_space_without_possibilities_mutates_into_itself(rng: np.random.Generator) -> None:
-    space = space_of((TILE, 12, 1), (TILE, 1, 4), (OTHER, 0, 1))
+    space = space_of((TILE, 12, 1), (TILE, 1, 4))
     vector = space.sample(rng)
     assert space.free == []
     np.testing.assert_array_equal(space.mutate(vector, rng), vector)
+
+
+def test_what_depends_on_the_schedule_is_decided_as_in_other_candidates_or_left_open(
+    rng: np.random.Generator,
+) -> None:
+    space = space_of((TILE, 12, 1), (OTHER, 0, 1))
+    vector = np.array([12, 3], dtype=np.int32)
+    for place in (-1, 3, 6):
+        space.meet(np.array([12, place], dtype=np.int32))
+    space.meet(np.array([12, OPEN], dtype=np.int32))
+    found = {int(space.mutate(vector, rng)[-1]) for _ in range(60)}
+    assert found == {-1, 6, OPEN}
 
 
 def test_a_child_has_each_slot_from_one_of_its_parents(rng: np.random.Generator) -> None:

@@ -54,28 +54,28 @@ def space(cpu: Any, make_dense: Any) -> Space:
 @pytest.fixture
 def applications(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bytes]]:
     """Every vector of decisions that is applied, in order."""
-    from familyseer.search import _evolution
+    from familyseer.search import _apply
 
     applied: list[tuple[int, bytes]] = []
-    apply_decisions = _evolution.apply_decisions
+    apply_decisions = _apply.apply_decisions
 
     def noted(context: Any, sketch: Sketch, vector: Decisions, seed: int) -> Any:
         applied.append((id(sketch), vector.tobytes()))
         return apply_decisions(context, sketch, vector, seed)
 
-    monkeypatch.setattr(_evolution, "apply_decisions", noted)
+    monkeypatch.setattr(_apply, "apply_decisions", noted)
     return applied
 
 
 @pytest.fixture
 def refusing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Decisions], bool]], None]:
     """Makes decisions fail to be applied."""
-    from familyseer.search import _evolution
+    from familyseer.search import _apply
 
     def refuse(which: Callable[[Decisions], bool]) -> None:
-        apply_decisions = _evolution.apply_decisions
+        apply_decisions = _apply.apply_decisions
         monkeypatch.setattr(
-            _evolution,
+            _apply,
             "apply_decisions",
             lambda c, sketch, v, seed: None if which(v) else apply_decisions(c, sketch, v, seed),
         )

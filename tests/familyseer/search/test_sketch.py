@@ -120,6 +120,24 @@ def test_decisions_read_back_make_the_same_program_whatever_the_seed(padded: Spa
         assert again.mod.script() == schedule.mod.script()
 
 
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_apply_what_one_applies(padded: Space, cpu: Any, threads: int) -> None:
+    from familyseer.search._apply import apply_jobs
+
+    alone, sketches = padded
+    together = new_context(Subgraph(0, "0" * 16, "conv", alone.mod, 1, 4e5), cpu, 0, threads)
+    together.generate_design_space()
+    rng = np.random.default_rng(3)
+    jobs = [(s, s.sample(rng), int(rng.integers(1, 1 << 30))) for s in sketches for _ in range(4)]
+    # one that cannot be applied keeps its place
+    impossible = jobs[1][1].copy()
+    impossible[next(slot.start for slot in jobs[1][0].slots if slot.kind == CHOICE)] = 1 << 20
+    jobs[1] = (jobs[1][0], impossible, 1)
+    found = [[s and s.mod.script() for s in apply_jobs(c, jobs)] for c in (alone, together)]
+    assert found[0] == found[1]
+    assert [script is None for script in found[0]] == [i == 1 for i in range(len(jobs))]
+
+
 def test_other_decisions_make_another_program(dense: Space) -> None:
     scripts = {schedule.mod.script() for _, _, schedule in applied_vectors(dense)}
     assert len(scripts) > 6

@@ -188,6 +188,22 @@ def test_scores_of_known_candidates_are_those_of_predicting_them_again(proposed)
     assert np.isnan(known[8])
 
 
+def test_the_outlook_leaves_out_what_was_measured_near_by(proposed):
+    tvm_ffi = pytest.importorskip("tvm_ffi")
+    context, candidates = proposed()
+    model, _ = learned(context, candidates)
+    outlook = model._inst.outlook(context, candidates)
+    alone = FamilyCostModel(num_threads=1, local=False)
+    assert not np.allclose(outlook, model.predict(context, candidates))
+    model._inst.learner.use_local = False
+    np.testing.assert_allclose(outlook, model.predict(context, candidates))
+    assert alone._inst.outlook(context, []).shape == (0,)
+    digests = [int(tvm_ffi.structural_hash(c.sch.mod)) for c in candidates[:8]]
+    model._inst.learner.use_local = True
+    known = model._inst.score_known(context, digests, local=False)
+    np.testing.assert_allclose(known, outlook[:8])
+
+
 def test_what_to_measure_next_is_chosen_from_the_candidates_in_order(proposed):
     context, candidates = proposed()
     model, _ = learned(context, candidates)

@@ -12,7 +12,7 @@ from familyseer.laboratory.whole import Replayed, replay_run
 from familyseer.laboratory.workers import Emulator
 
 TABLE = Path(__file__).resolve().parents[3] / "benchmarks" / "tables" / "bert_small.table.xz"
-BUDGET_S = 8.0
+BUDGET_S = 12.0
 
 
 @pytest.fixture(scope="module")

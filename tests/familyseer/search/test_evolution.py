@@ -162,6 +162,20 @@ def test_children_are_bred_from_the_measured_elite(space: Space) -> None:
     assert found[0].score > 0.5 > drawn[0].score
 
 
+def test_starting_over_climbs_from_new_draws_alone(space: Space) -> None:
+    evolution = space.evolution()
+    index = next(i for i, s in enumerate(space.sketches) if len(s.slots) == 4)
+    wanted = np.array([n for tiling in WANTED for n in tiling] + [0], dtype=np.int32)
+    assert evolution.rank(evolution.apply([(index, wanted)]))[0].score == pytest.approx(1.0)
+    found = evolution.start_over(24)
+    assert 12 < len(found) <= 24
+    assert [a.score for a in found] == sorted((a.score for a in found), reverse=True)
+    # one step from the best known is at most two factors away from it, and nothing is
+    assert found[0].score < 2.0 ** (-0.25 * 4)
+    drawn = space.evolution(7)
+    assert found[0].score > np.median([a.score for a in drawn.rank(drawn.draw(24))])
+
+
 def test_what_was_found_but_not_taken_is_recalled(space: Space) -> None:
     evolution = space.evolution()
     drawn = evolution.rank(evolution.draw(16))

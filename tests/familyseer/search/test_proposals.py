@@ -117,3 +117,43 @@ def test_a_light_look_searches_no_further(cpu: Any, make_dense: Any, model: Any)
     assert len(schedules) == 2
     assert scores[0] >= scores[1]
     assert proposals.evolution.applications - known <= 8
+
+
+class Views:
+    """A model with two opinions of a candidate, and a note of which one was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, int]] = []
+
+    def predict(self, _context: Any, candidates: list[Any]) -> np.ndarray:
+        self.asked.append(("predict", len(candidates)))
+        return np.linspace(1.0, 2.0, len(candidates))
+
+    def outlook(self, _context: Any, candidates: list[Any]) -> np.ndarray:
+        self.asked.append(("outlook", len(candidates)))
+        return np.linspace(2.0, 1.0, len(candidates))
+
+
+@pytest.mark.parametrize(("wide", "bred_under"), [(False, "predict"), (True, "outlook")])
+def test_a_wide_search_breeds_under_the_outlook_and_tells_the_best_estimate(
+    cpu: Any, make_dense: Any, wide: bool, bred_under: str
+) -> None:
+    views = Views()
+    proposals = proposals_for(make_dense(), cpu, views)
+    _, scores = proposals.propose(6, elite=[], evolve=True, time_for_search_s=0.2, wide=wide)
+    assert {name for name, _ in views.asked[:-1]} == {bred_under}
+    assert views.asked[-1] == ("predict", 6)
+    assert scores.tolist() == sorted(scores.tolist(), reverse=True)
+
+
+def test_a_search_afresh_breeds_from_no_elite(
+    cpu: Any, make_dense: Any, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proposals = proposals_for(make_dense(), cpu, model)
+    options: dict[str, Any] = {"evolve": True, "time_for_search_s": 0.2}
+    first, _ = proposals.propose(6, elite=[], **options)
+    with monkeypatch.context() as patched:
+        patched.setattr(proposals.evolution, "evolve", lambda *_: pytest.fail("bred from elite"))
+        afresh, _ = proposals.propose(6, elite=first, afresh=True, **options)
+    assert len(afresh) == 6
+    assert not set(scripts(afresh)) & set(scripts(first))

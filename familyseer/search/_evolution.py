@@ -25,7 +25,7 @@ structural_hash = importlib.import_module("tvm_ffi").structural_hash
 Genes = tuple[int, Decisions]
 
 GENERATIONS = 2
-# times that random candidates are drawn until enough of them can be applied
+# random decisions for each random candidate that is wanted, at most: few can be applied on GPUs
 DRAWS = 6
 # children that the small model sees for each that is applied
 CHILDREN = 12
@@ -119,11 +119,11 @@ class Evolution:
     def draw(self, count: int) -> list[Applied]:
         """At most `count` random candidates, no decisions tried twice."""
         drawn: list[Applied] = []
-        for _ in range(DRAWS):
-            missing = count - len(drawn)
-            if missing < 1:
-                break
-            which = [int(i) for i in self._rng.integers(len(self.sketches), size=missing)]
+        left = DRAWS * count
+        while left > 0 and len(drawn) < count:
+            batch = min(left, count - len(drawn))
+            left -= batch
+            which = [int(i) for i in self._rng.integers(len(self.sketches), size=batch)]
             drawn += self.apply([(i, self.sketches[i].sample(self._rng)) for i in which])
         return drawn
 
@@ -161,7 +161,7 @@ class Evolution:
             self._known.append(_Known(one.genes, one.digest, one.score))
         del self._known[: max(0, len(self._known) - REMEMBERED)]
         del self._refused[: max(0, len(self._refused) - REMEMBERED // 4)]
-        return sorted(applied, key=lambda a: -a.score)
+        return _best(applied)
 
     def evolve(self, elite: Sequence[Genes], count: int, taken: Container[int]) -> list[Applied]:
         """About `count` applied candidates, best predicted first.
@@ -177,12 +177,7 @@ class Evolution:
         share = max(1, count // (GENERATIONS + 1))
         # new blood: without it the population is soon all cousins
         found += self.rank(self.draw(share if not self._known else max(1, share // 2)))
-        model = self._taught() if self.cascade else None
-        for _ in range(GENERATIONS):
-            parents = self._parents(elite)
-            children = self._children(parents, share if model is None else CHILDREN * share)
-            found += self.rank(self.apply(self._sieve(model, children, share)))
-        return sorted(found, key=lambda a: -a.score)
+        return self._breed(found, share, lambda _: self._parents(elite))
 
     def start_over(self, count: int) -> list[Applied]:
         """About `count` applied candidates bred from new draws alone, best predicted first.
@@ -190,14 +185,20 @@ class Evolution:
         What was measured has no part in it: its like would soon be all of the population, and a
         better place that looks worse at first is never climbed to.
         """
+        self._judge_anew()
         share = max(1, count // (GENERATIONS + 1))
         found = self.rank(self.draw(share))
+        return self._breed(found, share, lambda bred: [a.genes for a in _best(bred)[:FOUNDERS]])
+
+    def _breed(
+        self, found: list[Applied], share: int, parents: Callable[[list[Applied]], list[Genes]]
+    ) -> list[Applied]:
+        """What was found and `share` children a generation, best predicted first."""
         model = self._taught() if self.cascade else None
         for _ in range(GENERATIONS):
-            parents = [a.genes for a in sorted(found, key=lambda a: -a.score)[:FOUNDERS]]
-            children = self._children(parents, share if model is None else CHILDREN * share)
-            found += self.rank(self.apply(self._sieve(model, children, share)))
-        return sorted(found, key=lambda a: -a.score)
+            children = self._children(parents(found), share if model is None else CHILDREN * share)
+            found = found + self.rank(self.apply(self._sieve(model, children, share)))
+        return _best(found)
 
     def recall(self, count: int, taken: Container[int]) -> list[Applied]:
         """The best known candidates that were never proposed, applied once more.
@@ -267,3 +268,7 @@ class Evolution:
         chosen, rest = order[: count - by_chance], order[count - by_chance :]
         chosen += [rest[int(i)] for i in self._rng.choice(len(rest), by_chance, replace=False)]
         return [children[i] for i in chosen]
+
+
+def _best(applied: list[Applied]) -> list[Applied]:
+    return sorted(applied, key=lambda a: -a.score)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,19 @@ def roomy(target: Any) -> Any:
         return target
     limit = {"max_shared_memory_per_block": known.block_shared_bytes}
     return type(target)({**target.export(), **limit})
+
+
+class Look(Enum):
+    """How far a search for a round's candidates looks."""
+
+    # at the seeds and at what earlier searches left over
+    BACK = "back"
+    # around what was measured, under the model's best estimates
+    NEAR = "near"
+    # under what the model says of all the space and not of the fastest's surroundings
+    WIDE = "wide"
+    # the same, and without regard to what was measured
+    AFRESH = "afresh"
 
 
 class Proposals:
@@ -213,9 +227,7 @@ class Proposals:
         time_for_search_s: float,
         seeds: Sequence[Genes] = (),
         seeds_first: bool = True,
-        light: bool = False,
-        wide: bool = False,
-        afresh: bool = False,
+        look: Look = Look.NEAR,
     ) -> tuple[list[Any], np.ndarray]:
         """At most `count` new schedules, best predicted first, and their predicted scores.
 
@@ -231,24 +243,22 @@ class Proposals:
             Decisions of siblings, as `fit_seeds` gives them.
         seeds_first
             Whether part of the round is theirs; else they earn their place like any other.
-        light
-            Look at the seeds and at what earlier searches left over, and search no further.
-        wide
-            Breed under what the model says of all the space, not of the fastest's surroundings.
-        afresh
-            Breed without regard to what was measured: the elite's surroundings are used up.
+        look
+            How far to search, where the cost model is worth evolving under.
         """
         if not self._evolving:
             return self._ask_strategy(count)
-        evolution, self._wide = self.evolution, wide
+        evolution, self._wide = self.evolution, look in (Look.WIDE, Look.AFRESH)
         began, applied_before = self._clock.now(), evolution.applications
         seeded = evolution.rank(evolution.apply(seeds)) if seeds else []
         population = self._population(time_for_search_s, count, evolve)
-        chance = max(1, round(RANDOM_SHARE * count)) if evolve and not light and count > 4 else 0
+        chance = (
+            max(1, round(RANDOM_SHARE * count)) if evolve and look != Look.BACK and count > 4 else 0
+        )
         few = False
-        if light:
+        if look == Look.BACK:
             found = evolution.recall(RECALLED * count, self._seen)
-        elif evolve and afresh:
+        elif evolve and look == Look.AFRESH:
             found = evolution.start_over(population)
         elif evolve:
             genes = [g for sch in elite if (g := self._genes(sch)) is not None]
@@ -260,7 +270,7 @@ class Proposals:
         picked = self._unseen(seeded, max(1, int(SEED_SHARE * count)) if seeds_first else 0)
         found = sorted([*found, *seeded], key=lambda a: -a.score)
         picked += self._choose(found, count - chance - len(picked))
-        if not light:
+        if look != Look.BACK:
             picked += self._by_chance(evolution, count - len(picked))
             self.used_up = not picked or few
         self._account(began, evolution.applications - applied_before)
@@ -313,6 +323,8 @@ class Proposals:
         known = getattr(self.cost_model, "score_known", None)
         if known is None:
             return None
+        if not hasattr(self.cost_model, "outlook"):
+            return lambda digests: known(self.context, digests)
         return lambda digests: known(self.context, digests, local=not self._wide)
 
     def remember(self, schedules: Iterable[Any]) -> None:

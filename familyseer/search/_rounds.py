@@ -18,7 +18,7 @@ from familyseer.search._clock import Clock
 from familyseer.search._evolution import Genes
 from familyseer.search._plan import Plan
 from familyseer.search._policy import FORESEE_GAIN, appetite_after
-from familyseer.search._proposals import Proposals
+from familyseer.search._proposals import Look, Proposals
 from familyseer.search._starters import Start, Starters
 from familyseer.search._task import TaskState
 from familyseer.tactics import Tactics
@@ -156,9 +156,7 @@ class Rounds:
                     time_for_search_s=self._time_for_search(count),
                     seeds=self._seeds(state, count) if self.tactics.seeds else (),
                     seeds_first=kind == "first",
-                    light=kind == "foresee",
-                    wide=state.rounds % 2 == 1,
-                    afresh=state.rounds % 2 == 1 and state.stalls >= STALLED,
+                    look=_look(state, kind),
                 )
                 if kind == "foresee":
                     schedules = self._worth_measuring(state, proposals, schedules, scores)
@@ -385,6 +383,15 @@ class Rounds:
         if tell is not None and known:
             context = self._contexts[id(state)]
             tell(context, [m.candidate for m in known], [m.resources for m in known])
+
+
+def _look(state: TaskState, kind: str) -> Look:
+    """How far the search for a subgraph's next candidates goes: every other time far."""
+    if kind == "foresee":
+        return Look.BACK
+    if state.rounds % 2 == 0:
+        return Look.NEAR
+    return Look.AFRESH if state.stalls >= STALLED else Look.WIDE
 
 
 def _as_it_is(mod: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from familyseer.search._proposals import Proposals, new_context
+from familyseer.search._proposals import Look, Proposals, new_context
 from familyseer.subgraphs import Subgraph, subgraph_key
 from familyseer.tvm_env import load_tvm
 
@@ -106,14 +106,14 @@ def test_a_siblings_best_is_refitted_once_and_proposed_first(
     assert any(genes and (genes[0], genes[1].tobytes()) in wanted for genes in proposed)
 
 
-def test_a_light_look_searches_no_further(cpu: Any, make_dense: Any, model: Any) -> None:
+def test_a_look_back_searches_no_further(cpu: Any, make_dense: Any, model: Any) -> None:
     proposals = proposals_for(make_dense(), cpu, model)
     options: dict[str, Any] = {"elite": [], "evolve": True, "time_for_search_s": 0.2}
-    assert proposals.propose(2, light=True, **options)[0] == []
+    assert proposals.propose(2, look=Look.BACK, **options)[0] == []
     assert not proposals.used_up
     proposals.propose(4, **options)
     known = proposals.evolution.applications
-    schedules, scores = proposals.propose(2, light=True, **options)
+    schedules, scores = proposals.propose(2, look=Look.BACK, **options)
     assert len(schedules) == 2
     assert scores[0] >= scores[1]
     assert proposals.evolution.applications - known <= 8
@@ -134,13 +134,13 @@ class Views:
         return np.linspace(2.0, 1.0, len(candidates))
 
 
-@pytest.mark.parametrize(("wide", "bred_under"), [(False, "predict"), (True, "outlook")])
+@pytest.mark.parametrize(("look", "bred_under"), [(Look.NEAR, "predict"), (Look.WIDE, "outlook")])
 def test_a_wide_search_breeds_under_the_outlook_and_tells_the_best_estimate(
-    cpu: Any, make_dense: Any, wide: bool, bred_under: str
+    cpu: Any, make_dense: Any, look: Look, bred_under: str
 ) -> None:
     views = Views()
     proposals = proposals_for(make_dense(), cpu, views)
-    _, scores = proposals.propose(6, elite=[], evolve=True, time_for_search_s=0.2, wide=wide)
+    _, scores = proposals.propose(6, elite=[], evolve=True, time_for_search_s=0.2, look=look)
     assert {name for name, _ in views.asked[:-1]} == {bred_under}
     assert views.asked[-1] == ("predict", 6)
     assert scores.tolist() == sorted(scores.tolist(), reverse=True)
@@ -154,6 +154,6 @@ def test_a_search_afresh_breeds_from_no_elite(
     first, _ = proposals.propose(6, elite=[], **options)
     with monkeypatch.context() as patched:
         patched.setattr(proposals.evolution, "evolve", lambda *_: pytest.fail("bred from elite"))
-        afresh, _ = proposals.propose(6, elite=first, afresh=True, **options)
+        afresh, _ = proposals.propose(6, elite=first, look=Look.AFRESH, **options)
     assert len(afresh) == 6
     assert not set(scripts(afresh)) & set(scripts(first))

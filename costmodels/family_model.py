@@ -91,10 +91,7 @@ class FamilyCostModel(_PyCostModel):
 
         Every score is finite and at least 0; a candidate without features has 0, below all others.
         """
-        if len(candidates) == 0:
-            return np.zeros(0)
-        key = self._locate(context.mod)
-        return self.learner.score(key, self._batch(context, key, candidates))
+        return self._scores(context, candidates, local=True)
 
     def outlook(self, context: Any, candidates: Sequence[Any]) -> npt.NDArray[np.float64]:
         """As `predict`, by the boosters alone.
@@ -102,10 +99,7 @@ class FamilyCostModel(_PyCostModel):
         A process on the subgraph's own measurements ranks the surroundings of the fastest best, so
         that a population bred under it alone does not leave them.
         """
-        if len(candidates) == 0:
-            return np.zeros(0)
-        key = self._locate(context.mod)
-        return self.learner.score(key, self._batch(context, key, candidates), local=False)
+        return self._scores(context, candidates, local=False)
 
     def choose(self, context: Any, candidates: Sequence[Any], count: int) -> npt.NDArray[np.int64]:
         """Positions of the candidates to measure next, at most `count`, in order.
@@ -223,6 +217,14 @@ class FamilyCostModel(_PyCostModel):
         self.learner.resources = found.resources
         # what the caller assigned in this process outranks what an earlier one did
         self.learner.assigned = {**found.assigned, **self.learner.assigned}
+
+    def _scores(
+        self, context: Any, candidates: Sequence[Any], *, local: bool
+    ) -> npt.NDArray[np.float64]:
+        if len(candidates) == 0:
+            return np.zeros(0)
+        key = self._locate(context.mod)
+        return self.learner.score(key, self._batch(context, key, candidates), local=local)
 
     def _locate(self, mod: Any) -> str:
         key = subgraph_key(mod)

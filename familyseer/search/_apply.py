@@ -42,9 +42,11 @@ def apply_trace(context: Any, trace: Any, seed: int, mod: Any = None) -> Any | N
     return schedule
 
 
-def apply_decisions(context: Any, sketch: Sketch, vector: Decisions, seed: int) -> Any | None:
+def apply_decisions(
+    context: Any, sketch: Sketch, vector: Decisions, seed: int, mod: Any = None
+) -> Any | None:
     """As `apply_trace`, from a vector of decisions."""
-    return apply_trace(context, sketch.trace(vector), seed)
+    return apply_trace(context, sketch.trace(vector), seed, mod)
 
 
 def apply_jobs(context: Any, jobs: Sequence[Job]) -> list[Any | None]:
@@ -59,8 +61,7 @@ def apply_jobs(context: Any, jobs: Sequence[Job]) -> list[Any | None]:
         return [apply_decisions(context, *job) for job in jobs]
 
     def work(first: int, mod: Any) -> list[Any | None]:
-        mine = jobs[first::threads]
-        return [apply_trace(context, s.trace(vector), seed, mod) for s, vector, seed in mine]
+        return [apply_decisions(context, *job, mod) for job in jobs[first::threads]]
 
     # schedules made side by side must not share a module: MetaSchedule's own threads copy it, too
     text = tvm.ir.save_json(context.mod)

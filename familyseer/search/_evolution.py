@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -31,13 +30,11 @@ DRAWS = 6
 # children that the small model sees for each that is applied
 CHILDREN = 12
 CROSSED = 0.3
-# how much sooner the first parents are taken: 1 would be not at all
-RANKED = 2.0
 # of the children that are applied, those that the small model did not choose
 UNSIEVED = 0.15
 PARENTS = 24
-# candidates applied of a place that is explored, at least
-LEAST_OF_A_PLACE = 6
+# parents of the next generation where the search starts over
+FOUNDERS = 8
 # of a search, good candidates of earlier ones that there was no room for
 RECALLED = 0.1
 REMEMBERED = 512
@@ -180,60 +177,28 @@ class Evolution:
         share = max(1, count // (GENERATIONS + 1))
         # new blood: without it the population is soon all cousins
         found += self.rank(self.draw(share if not self._known else max(1, share // 2)))
-        model = self._taught() if self.cascade else None
-        for _ in range(GENERATIONS):
-            wanted = share if model is None else CHILDREN * share
-            children = self._children(self._parents(elite), wanted)
-            found += self.rank(self.apply(self._sieve(model, children, share)))
-        return _best(found)
+        return self._breed(found, share, lambda _: self._parents(elite))
 
-    def explore(self, elite: Sequence[Genes], places: int, count: int) -> list[Applied]:
-        """The best of each of some random places of the space, best predicted first.
+    def start_over(self, count: int) -> list[Applied]:
+        """About `count` applied candidates bred from new draws alone, best predicted first.
 
-        A model that has seen little of a place, and that not its best, holds all of it to be slow,
-        and a search that follows the model never learns better. So a random half of the decisions
-        is fixed, the rest is bred under the model, and the best that it finds there is given: its
-        order within a place is right more often than its comparison of places.
-
-        Parameters
-        ----------
-        elite
-            Measured candidates, of which the rest may come.
-        places
-            At most so many candidates are given.
-        count
-            About so many are applied in all.
+        What was measured has no part in it: its like would soon be all of the population, and a
+        better place that looks worse at first is never climbed to.
         """
         self._judge_anew()
-        model = self._taught() if self.cascade else None
-        share = max(LEAST_OF_A_PLACE, count // max(1, places))
-        found = []
-        for _ in range(places):
-            children = self._within(elite, share if model is None else CHILDREN * share)
-            found += self.rank(self.apply(self._sieve(model, children, share)))[:1]
-        return _best(found)
+        share = max(1, count // (GENERATIONS + 1))
+        found = self.rank(self.draw(share))
+        return self._breed(found, share, lambda bred: [a.genes for a in _best(bred)[:FOUNDERS]])
 
-    def _within(self, elite: Sequence[Genes], count: int) -> list[Genes]:
-        """Decisions that share a random half with each other, the rest drawn or of the elite."""
-        rng = self._rng
-        index = int(rng.integers(len(self.sketches)))
-        sketch = self.sketches[index]
-        anchor = sketch.sample(rng)
-        fixed = [slot for slot in sketch.free if rng.random() < 0.5]
-        mates = [vector for i, vector in elite[:PARENTS] if i == index]
-        children: list[Genes] = []
-        fresh: set[bytes] = set()
-        for _ in range(count):
-            child = sketch.sample(rng)
-            if mates and rng.random() < 0.5:
-                child = sketch.mutate(mates[int(rng.integers(len(mates)))], rng)
-            for slot in fixed:
-                child[slot.start : slot.stop] = anchor[slot.start : slot.stop]
-            mark = child.tobytes()
-            if (index, mark) not in self._tried and mark not in fresh and sketch.allows(child):
-                fresh.add(mark)
-                children.append((index, child))
-        return children
+    def _breed(
+        self, found: list[Applied], share: int, parents: Callable[[list[Applied]], list[Genes]]
+    ) -> list[Applied]:
+        """What was found and `share` children a generation, best predicted first."""
+        model = self._taught() if self.cascade else None
+        for _ in range(GENERATIONS):
+            children = self._children(parents(found), share if model is None else CHILDREN * share)
+            found = found + self.rank(self.apply(self._sieve(model, children, share)))
+        return _best(found)
 
     def recall(self, count: int, taken: Container[int]) -> list[Applied]:
         """The best known candidates that were never proposed, applied once more.
@@ -261,11 +226,8 @@ class Evolution:
                 known.score = float(score)
 
     def _parents(self, elite: Sequence[Genes]) -> list[Genes]:
-        """The fastest measured and the best predicted in turns, the best of both first."""
-        known = sorted(self._known, key=lambda k: -k.score)[:PARENTS]
-        promising = [k.genes for k in known]
-        turns = zip_longest(elite[:PARENTS], promising)
-        return [genes for pair in turns for genes in pair if genes is not None]
+        promising = sorted(self._known, key=lambda k: -k.score)[:PARENTS]
+        return [*elite[:PARENTS], *(k.genes for k in promising)]
 
     def _children(self, parents: list[Genes], count: int) -> list[Genes]:
         if not parents:
@@ -277,8 +239,7 @@ class Evolution:
         for index, vector in parents:
             by_sketch.setdefault(index, []).append(vector)
         for _ in range(count):
-            # a new best is soon surrounded: the first ones have more children than the last
-            index, vector = parents[int(len(parents) * rng.random() ** RANKED)]
+            index, vector = parents[int(rng.integers(len(parents)))]
             sketch, mates = self.sketches[index], by_sketch[index]
             if len(mates) > 1 and rng.random() < CROSSED:
                 vector = sketch.cross(vector, mates[int(rng.integers(len(mates)))], rng)

@@ -88,8 +88,8 @@ class Look(Enum):
     NEAR = "near"
     # under what the model says of all the space and not of the fastest's surroundings
     WIDE = "wide"
-    # at random places, each by itself, whatever the model holds of them beside others
-    ELSEWHERE = "elsewhere"
+    # the same, and without regard to what was measured
+    AFRESH = "afresh"
 
 
 class Proposals:
@@ -248,27 +248,26 @@ class Proposals:
         """
         if not self._evolving:
             return self._ask_strategy(count)
-        evolution, self._wide = self.evolution, look in (Look.WIDE, Look.ELSEWHERE)
+        evolution, self._wide = self.evolution, look in (Look.WIDE, Look.AFRESH)
         began, applied_before = self._clock.now(), evolution.applications
         seeded = evolution.rank(evolution.apply(seeds)) if seeds else []
         population = self._population(time_for_search_s, count, evolve)
         chance = (
             max(1, round(RANDOM_SHARE * count)) if evolve and look != Look.BACK and count > 4 else 0
         )
-        few, explored = False, list[Applied]()
+        few = False
         if look == Look.BACK:
             found = evolution.recall(RECALLED * count, self._seen)
+        elif evolve and look == Look.AFRESH:
+            found = evolution.start_over(population)
         elif evolve:
             genes = [g for sch in elite if (g := self._genes(sch)) is not None]
-            if look == Look.ELSEWHERE:
-                explored = evolution.explore(genes, count, population)
-            found = [] if explored else evolution.evolve(genes, population, self._seen)
+            found = evolution.evolve(genes, population, self._seen)
         else:
             drawn = evolution.rank(evolution.draw(population))
             few = len(drawn) < population // 4
             found = sorted([*evolution.recall(count, self._seen), *drawn], key=lambda a: -a.score)
         picked = self._unseen(seeded, max(1, int(SEED_SHARE * count)) if seeds_first else 0)
-        picked += self._unseen(explored, count - len(picked))
         found = sorted([*found, *seeded], key=lambda a: -a.score)
         picked += self._choose(found, count - chance - len(picked))
         if look != Look.BACK:

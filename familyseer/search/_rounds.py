@@ -40,8 +40,8 @@ SMALL_FLOPS = 1e6
 SAMPLES_TO_EVOLVE = 12
 # of other subgraphs alone: a few of each, or it evolves towards the first one's likes
 SAMPLES_TO_EVOLVE_FIRST = 32
-# full rounds without gain after which every other search of a subgraph looks elsewhere
-STALLED = 0.5
+# full rounds without gain after which every other search of a subgraph starts over
+STALLED = 1.0
 # siblings whose best candidates are re-fitted, and how many of each
 NEAREST_SIBLINGS, SEEDS_OF_EACH = 6, 3
 
@@ -391,8 +391,7 @@ def _look(state: TaskState, kind: str) -> Look:
         return Look.BACK
     if state.rounds % 2 == 0:
         return Look.NEAR
-    # siblings make a young subgraph sure of too little: its second round already looks elsewhere
-    return Look.ELSEWHERE if state.rounds % 4 == 1 or state.stalls >= STALLED else Look.WIDE
+    return Look.AFRESH if state.stalls >= STALLED else Look.WIDE
 
 
 def _as_it_is(mod: Any) -> Any:

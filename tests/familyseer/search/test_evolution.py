@@ -227,21 +227,27 @@ def test_draws_go_on_past_what_is_refused(
 def test_the_sieve_learns_what_is_refused(
     space: Space, refusing: Callable[[Callable[[Decisions], bool]], None]
 ) -> None:
-    refusing(lambda vector: bool(vector[1] > 4 or vector[5] > 4))
+    refusing(lambda vector: bool(vector[1] > 2 or vector[5] > 2))
 
     def refused(cascade: bool, seed: int) -> float:
         evolution = space.evolution(seed, cascade=cascade)
         evolution.rank(evolution.draw(24))
-        apply, tried, kept = evolution.apply, 0, 0
+        sieve, apply, tried, kept = evolution._sieve, evolution.apply, 0, 0
+        children: list[Any] = []
+
+        def sieving(*given: Any) -> Any:
+            nonlocal children
+            children = sieve(*given)
+            return children
 
         def counting(genes: Any) -> Any:
             nonlocal tried, kept
             applied = apply(genes)
-            if len(genes) > 1:  # children; what is drawn comes one by one
+            if genes is children:  # and not drawn
                 tried, kept = tried + len(genes), kept + len(applied)
             return applied
 
-        evolution.apply = counting
+        evolution._sieve, evolution.apply = sieving, counting
         taken: set[int] = set()
         for _ in range(4):
             taken |= {a.digest for a in evolution.evolve([], 24, taken=taken)}

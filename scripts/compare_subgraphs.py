@@ -20,14 +20,8 @@ from _results import save
 from _tuned_run import read_run
 
 from familyseer.export._compile import best_records
-from familyseer.measure._jobs import build_candidate
-from familyseer.measure._timing import (
-    RunPlan,
-    make_arguments,
-    rotation,
-    time_rotating,
-    working_set_bytes,
-)
+from familyseer.measure._jobs import build_candidate, hashable_args_info, run_candidate
+from familyseer.measure._timing import RunPlan, working_set_bytes
 from familyseer.records import RecordBook
 from familyseer.records._files import RECORDS, WORKLOADS
 from familyseer.subgraphs import Subgraph, extract_subgraphs
@@ -36,31 +30,28 @@ from familyseer.tvm_env import load_tvm
 OURS, THEIRS = "ours", "theirs"
 
 
-def kernel_of(subgraph: Subgraph, record: Any, target: Any, folder: Path) -> Any:
-    """A subgraph under a record's schedule, built and loaded."""
-    tvm = load_tvm(intrinsics=True)
-    schedule = tvm.s_tir.Schedule(subgraph.mod)
+def library_of(subgraph: Subgraph, record: Any, target: Any, folder: Path) -> str:
+    """Path of a subgraph's library under a record's schedule."""
+    schedule = load_tvm(intrinsics=True).s_tir.Schedule(subgraph.mod)
     record.trace.apply_to_schedule(schedule, remove_postproc=False)
     folder.mkdir()
     built: Any = build_candidate(schedule.mod, target, str(folder))
-    return tvm.runtime.load_module(built.path)["main"]
+    return str(built.path)
 
 
 def time_both(
-    subgraph: Subgraph, kernels: dict[str, Any], touched_bytes: int, turns: int
+    subgraph: Subgraph, paths: dict[str, str], device: str, touched_bytes: int, turns: int
 ) -> dict[str, float]:
-    """Median microseconds of each kernel, on warm data and on cold."""
-    tvm = load_tvm(intrinsics=True)
-    arg_info = tvm.s_tir.meta_schedule.arg_info
-    infos = arg_info.ArgInfo.from_entry_func(subgraph.mod, remove_preproc=True)
-    first = make_arguments(tvm.cpu(), tuple(tuple(info.as_json()) for info in infos), None)
-    sets = {"warm": [first], "cold": rotation(first, touched_bytes)}
+    """Median microseconds of each library, on warm data and on cold."""
+    arg_info = load_tvm(intrinsics=True).s_tir.meta_schedule.arg_info.ArgInfo
+    infos = hashable_args_info(arg_info.from_entry_func(subgraph.mod, remove_preproc=True))
+    plans = {"warm": RunPlan(), "cold": RunPlan(working_set_bytes=touched_bytes)}
     times: dict[str, list[float]] = {}
     for _ in range(turns):
-        for name, kernel in kernels.items():
-            for kind, arguments in sets.items():
+        for name, path in paths.items():
+            for kind, plan in plans.items():
                 times.setdefault(f"{name}_{kind}_us", []).extend(
-                    s * 1e6 for s in time_rotating(kernel, arguments, RunPlan())
+                    s * 1e6 for s in run_candidate(path, device, infos, plan)
                 )
     return {name: statistics.median(found) for name, found in times.items()}
 
@@ -86,8 +77,8 @@ def main(out: Path, database: Path, turns: int, name: str | None) -> None:
         for subgraph in subgraphs:
             if not all(subgraph.index in records for records in best.values()):
                 continue
-            kernels = {
-                who: kernel_of(
+            paths = {
+                who: library_of(
                     subgraph,
                     records[subgraph.index][0],
                     run.target,
@@ -95,7 +86,7 @@ def main(out: Path, database: Path, turns: int, name: str | None) -> None:
                 )
                 for who, records in best.items()
             }
-            found = time_both(subgraph, kernels, touched_bytes, turns)
+            found = time_both(subgraph, paths, run.device, touched_bytes, turns)
             rows.append({"subgraph": subgraph.name, "weight": subgraph.weight, **found})
             shown = "  ".join(f"{key} {us:8.1f}" for key, us in found.items())
             click.echo(f"{subgraph.name:>32} x{subgraph.weight}  {shown}")

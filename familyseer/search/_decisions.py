@@ -102,7 +102,11 @@ class DecisionSpace:
         return True
 
     def sample(self, rng: np.random.Generator) -> Decisions:
-        """Random decisions: each prime factor of an extent goes to any part of its tiling."""
+        """Random decisions: of all tilings of an extent each is as likely, as in MetaSchedule.
+
+        Were each prime factor to go to any part by itself, the parts would nearly always be alike,
+        and a tile of 256 beside parts of 1 would be drawn once in thousands of times.
+        """
         vector = self._draw(rng)
         for _ in range(_REDRAWS):
             if self.allows(vector):
@@ -299,9 +303,17 @@ def _divisors(number: int) -> tuple[int, ...]:
     return tuple(d for d in range(1, number + 1) if number % d == 0)
 
 
-def _sample_slot(slot: Slot, rng: np.random.Generator) -> list[int]:
+def _sample_slot(slot: Slot, rng: np.random.Generator) -> Sequence[int] | Decisions:
     if slot.kind == CHOICE:
         return [int(rng.integers(slot.extent))]
+    tilings, _ = _tilings(slot.extent, slot.width, slot.limit)
+    if len(tilings):
+        return np.asarray(tilings[int(rng.integers(len(tilings)))], dtype=np.int32)
+    return _scatter(slot, rng)
+
+
+def _scatter(slot: Slot, rng: np.random.Generator) -> list[int]:
+    """A tiling of an extent that has too many to list: any prime factor goes to any part."""
     tiling = [1] * slot.width
     primes = np.asarray(_primes(slot.extent), dtype=np.int64)
     for prime in rng.permutation(primes):

@@ -8,6 +8,7 @@ model sees many times as many children and only the promising ones are applied (
 from __future__ import annotations
 
 import importlib
+from bisect import insort
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from familyseer.search._apply import apply_jobs
 from familyseer.search._cascade import DecisionModel
-from familyseer.search._decisions import OPEN, Decisions
+from familyseer.search._decisions import OPEN, Decisions, Slot
 from familyseer.search._sketch import Sketch, sketch_of
 
 structural_hash = importlib.import_module("tvm_ffi").structural_hash
@@ -33,11 +34,16 @@ CROSSED = 0.3
 # of the children that are applied, those that the small model did not choose
 UNSIEVED = 0.15
 PARENTS = 24
-# parents of the next generation where the search starts over
-FOUNDERS = 8
+# candidates applied of a place that is explored, at least
+LEAST_OF_A_PLACE = 6
+# the fastest measured there, to breed from
+FASTEST_OF_A_PLACE = 4
+# of children there, those drawn anew but for what makes the place
+DRAWN_THERE = 0.1
 # of a search, good candidates of earlier ones that there was no room for
 RECALLED = 0.1
 REMEMBERED = 512
+_PLACES_TRIED = 8
 
 
 @dataclass
@@ -109,6 +115,7 @@ class Evolution:
         self._seed = int(rng.integers(1 << 30))
         self._tried: set[tuple[int, bytes]] = set()
         self._known: list[_Known] = []
+        self._measured: list[tuple[float, Genes]] = []
         self._refused: list[Genes] = []
 
     def genes_of(self, schedule: Any) -> Genes | None:
@@ -177,28 +184,97 @@ class Evolution:
         share = max(1, count // (GENERATIONS + 1))
         # new blood: without it the population is soon all cousins
         found += self.rank(self.draw(share if not self._known else max(1, share // 2)))
-        return self._breed(found, share, lambda _: self._parents(elite))
-
-    def start_over(self, count: int) -> list[Applied]:
-        """About `count` applied candidates bred from new draws alone, best predicted first.
-
-        What was measured has no part in it: its like would soon be all of the population, and a
-        better place that looks worse at first is never climbed to.
-        """
-        self._judge_anew()
-        share = max(1, count // (GENERATIONS + 1))
-        found = self.rank(self.draw(share))
-        return self._breed(found, share, lambda bred: [a.genes for a in _best(bred)[:FOUNDERS]])
-
-    def _breed(
-        self, found: list[Applied], share: int, parents: Callable[[list[Applied]], list[Genes]]
-    ) -> list[Applied]:
-        """What was found and `share` children a generation, best predicted first."""
         model = self._taught() if self.cascade else None
         for _ in range(GENERATIONS):
-            children = self._children(parents(found), share if model is None else CHILDREN * share)
-            found = found + self.rank(self.apply(self._sieve(model, children, share)))
+            children = self._children(self._parents(elite), _to_sieve(model, share))
+            found += self.rank(self.apply(self._sieve(model, children, share)))
         return _best(found)
+
+    def tell(self, seconds: float, genes: Genes) -> None:
+        """Remembers what a measured candidate took."""
+        insort(self._measured, (seconds, genes), key=lambda pair: pair[0])
+
+    def explore(self, elite: Sequence[Genes], places: int, count: int) -> list[Applied]:
+        """The best of each of some places where the fastest is not, best predicted first.
+
+        A model that has seen little of a place, and that not its best, holds all of it to be slow,
+        and a search that follows the model never learns better. Here places do not compete: all
+        that one has is some decisions in common, the others are bred under the model, and the best
+        that it finds there is given, for its order within a place is right more often than its
+        comparison of places. Keeping the best of each cell of a space and breeding from those is
+        MAP-Elites' idea (Mouret and Clune, arXiv 1504.04909).
+
+        Parameters
+        ----------
+        elite
+            Measured candidates, fastest first, from which the other decisions may come.
+        places
+            At most so many candidates are given.
+        count
+            About so many are applied in all.
+        """
+        self._judge_anew()
+        model = self._taught() if self.cascade else None
+        share = max(LEAST_OF_A_PLACE, count // max(1, places))
+        found: list[Applied] = []
+        for _ in range(places):
+            children = self._within(elite, _to_sieve(model, share))
+            found += self.rank(self.apply(self._sieve(model, children, share)))[:1]
+        return _best(found)
+
+    def _within(self, elite: Sequence[Genes], count: int) -> list[Genes]:
+        """Children of one place, of the fastest measured there and of the elite moved there."""
+        rng = self._rng
+        (index, anchor), fixed = self._place(elite[0] if elite else None)
+        sketch = self.sketches[index]
+
+        def moved(vector: Decisions) -> Decisions:
+            vector = vector.copy()
+            for slot in fixed:
+                vector[slot.start : slot.stop] = anchor[slot.start : slot.stop]
+            return vector
+
+        alike = [vector for _, (i, vector) in self._measured if i == index]
+        there = [v for v in alike if np.array_equal(v, moved(v))][:FASTEST_OF_A_PLACE]
+        best = [moved(vector) for i, vector in elite[:PARENTS] if i == index]
+        parents = [some for some in (there, best) if some]
+        children: list[Genes] = []
+        fresh: set[bytes] = set()
+        for _ in range(count):
+            if not parents or rng.random() < DRAWN_THERE:
+                child = sketch.sample(rng)
+            else:
+                some = parents[int(rng.integers(len(parents)))]
+                child = some[int(rng.integers(len(some)))]
+                for _ in range(1 + int(rng.random() < 0.5)):
+                    child = sketch.mutate(child, rng)
+            child = moved(child)
+            mark = child.tobytes()
+            if (index, mark) not in self._tried and mark not in fresh and sketch.allows(child):
+                fresh.add(mark)
+                children.append((index, child))
+        return children
+
+    def _place(self, fastest: Genes | None) -> tuple[Genes, list[Slot]]:
+        """A candidate, measured or drawn, and the slots where all of a place decide as it does.
+
+        Those are one or a few, and not only such as the fastest decides alike.
+        """
+        rng = self._rng
+        for _ in range(_PLACES_TRIED):
+            if self._measured and rng.random() < 0.5:
+                index, anchor = self._measured[int(rng.integers(len(self._measured)))][1]
+            else:
+                index = int(rng.integers(len(self.sketches)))
+                anchor = self.sketches[index].sample(rng)
+            decided = [s for s in self.sketches[index].free if OPEN not in anchor[s.start : s.stop]]
+            order = rng.permutation(len(decided))[: int(rng.geometric(0.5))]
+            fixed = [decided[int(i)] for i in order]
+            if fastest is None or index != fastest[0]:
+                break
+            if any((anchor != fastest[1])[s.start : s.stop].any() for s in fixed):
+                break
+        return (index, anchor), fixed
 
     def recall(self, count: int, taken: Container[int]) -> list[Applied]:
         """The best known candidates that were never proposed, applied once more.
@@ -268,6 +344,10 @@ class Evolution:
         chosen, rest = order[: count - by_chance], order[count - by_chance :]
         chosen += [rest[int(i)] for i in self._rng.choice(len(rest), by_chance, replace=False)]
         return [children[i] for i in chosen]
+
+
+def _to_sieve(model: DecisionModel | None, count: int) -> int:
+    return count if model is None else CHILDREN * count
 
 
 def _best(applied: list[Applied]) -> list[Applied]:

@@ -88,8 +88,8 @@ class Look(Enum):
     NEAR = "near"
     # under what the model says of all the space and not of the fastest's surroundings
     WIDE = "wide"
-    # the same, and without regard to what was measured
-    AFRESH = "afresh"
+    # at places where the fastest is not, each by itself, whatever the model holds of them
+    ELSEWHERE = "elsewhere"
 
 
 class Proposals:
@@ -145,6 +145,7 @@ class Proposals:
         self._read: dict[int, Genes | None] = {}
         self._offered: set[tuple[int, bytes]] = set()
         self._distances: dict[int, float] = {}
+        self._told: list[tuple[float, Any]] = []
         self._started = False
         self._wide = False
 
@@ -248,26 +249,28 @@ class Proposals:
         """
         if not self._evolving:
             return self._ask_strategy(count)
-        evolution, self._wide = self.evolution, look in (Look.WIDE, Look.AFRESH)
+        evolution, self._wide = self.evolution, look == Look.WIDE
         began, applied_before = self._clock.now(), evolution.applications
         seeded = evolution.rank(evolution.apply(seeds)) if seeds else []
         population = self._population(time_for_search_s, count, evolve)
         chance = (
             max(1, round(RANDOM_SHARE * count)) if evolve and look != Look.BACK and count > 4 else 0
         )
-        few = False
+        few, explored = False, list[Applied]()
         if look == Look.BACK:
             found = evolution.recall(RECALLED * count, self._seen)
-        elif evolve and look == Look.AFRESH:
-            found = evolution.start_over(population)
         elif evolve:
             genes = [g for sch in elite if (g := self._genes(sch)) is not None]
-            found = evolution.evolve(genes, population, self._seen)
+            if look == Look.ELSEWHERE:
+                self._recount()
+                explored = evolution.explore(genes, count, population)
+            found = [] if explored else evolution.evolve(genes, population, self._seen)
         else:
             drawn = evolution.rank(evolution.draw(population))
             few = len(drawn) < population // 4
             found = sorted([*evolution.recall(count, self._seen), *drawn], key=lambda a: -a.score)
         picked = self._unseen(seeded, max(1, int(SEED_SHARE * count)) if seeds_first else 0)
+        picked += self._unseen(explored, count - len(picked))
         found = sorted([*found, *seeded], key=lambda a: -a.score)
         picked += self._choose(found, count - chance - len(picked))
         if look != Look.BACK:
@@ -327,14 +330,26 @@ class Proposals:
             return lambda digests: known(self.context, digests)
         return lambda digests: known(self.context, digests, local=not self._wide)
 
-    def remember(self, schedules: Iterable[Any]) -> None:
-        """Counts schedules that were measured by an earlier run as proposed."""
-        self._seen.update(int(structural_hash(sch.mod)) for sch in schedules)
+    def remember(self, measured: Sequence[tuple[float, Any]]) -> None:
+        """Counts schedules that an earlier run measured as proposed; takes what `tell` takes."""
+        self._seen.update(int(structural_hash(sch.mod)) for _, sch in measured)
+        self.tell(measured)
 
     def forget(self, schedules: list[Any]) -> None:
         """Lets schedules that were proposed but never measured be proposed again."""
         for sch in schedules:
             self._seen.discard(int(structural_hash(sch.mod)))
+
+    def tell(self, measured: Iterable[tuple[float, Any]]) -> None:
+        """Remembers what measured schedules took, in seconds."""
+        if self._evolving:
+            self._told += [pair for pair in measured if math.isfinite(pair[0])]
+
+    def _recount(self) -> None:
+        for seconds, sch in self._told:
+            if (genes := self._genes(sch)) is not None:
+                self.evolution.tell(seconds, genes)
+        self._told.clear()
 
     def close(self) -> None:
         """Lets go of the search strategy's state."""

@@ -40,7 +40,7 @@ SMALL_FLOPS = 1e6
 SAMPLES_TO_EVOLVE = 12
 # of other subgraphs alone: a few of each, or it evolves towards the first one's likes
 SAMPLES_TO_EVOLVE_FIRST = 32
-# full rounds without gain after which every other search of a subgraph starts over
+# full rounds without gain after which every other search of a subgraph looks elsewhere
 STALLED = 1.0
 # siblings whose best candidates are re-fitted, and how many of each
 NEAREST_SIBLINGS, SEEDS_OF_EACH = 6, 3
@@ -114,7 +114,7 @@ class Rounds:
             for key, context in self._contexts.items()
         }
         for state in states:
-            self._proposals[id(state)].remember(sch for _, sch in state.elite)
+            self._proposals[id(state)].remember(state.elite)
         self._workloads: dict[int, Any] = {}
         known = starters or {}
         self._starts = {
@@ -237,6 +237,7 @@ class Rounds:
         if self.tactics.confirm and all_right:
             self._succeed(state, done)
         self._book(state, done)
+        proposals.tell((m.run_s, m.candidate.sch) for m in done)
         state.appetite = appetite_after(state.appetite, [m.run_s for m in done])
         self._learn(state, done)
         own_s = plan.search_s + self.clock.now() - began - aside_s
@@ -391,7 +392,8 @@ def _look(state: TaskState, kind: str) -> Look:
         return Look.BACK
     if state.rounds % 2 == 0:
         return Look.NEAR
-    return Look.AFRESH if state.stalls >= STALLED else Look.WIDE
+    # siblings make a young subgraph sure of too little: its second round already looks elsewhere
+    return Look.ELSEWHERE if state.rounds % 4 == 1 or state.stalls >= STALLED else Look.WIDE
 
 
 def _as_it_is(mod: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -59,6 +60,23 @@ def test_samples_are_possible_and_various(rng: np.random.Generator) -> None:
     # every part of a tiling gets something now and then
     assert (np.stack(sampled)[:, :4].max(axis=0) > 1).all()
     assert {int(v[10]) for v in sampled} == {0, 1, 2, 3}
+
+
+def test_lopsided_tilings_are_drawn_as_often_as_balanced_ones(rng: np.random.Generator) -> None:
+    space = space_of((TILE, 512, 4))
+    drawn = Counter(tuple(space.sample(rng)) for _ in range(18_500))
+    # 220 tilings, but for those with more than 16 innermost
+    assert len(drawn) == 185
+    assert min(drawn.values()) > 50
+    assert max(drawn.values()) < 150
+
+
+def test_an_extent_with_too_many_tilings_to_list_is_drawn_too(rng: np.random.Generator) -> None:
+    space = space_of((TILE, 2**8 * 3**4 * 5**2 * 7, 4))
+    sampled = [space.sample(rng) for _ in range(50)]
+    for vector in sampled:
+        check(space, vector)
+    assert len({v.tobytes() for v in sampled}) > 45
 
 
 def test_what_depends_on_the_schedule_is_left_open(rng: np.random.Generator) -> None:

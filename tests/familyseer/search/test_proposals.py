@@ -50,10 +50,14 @@ def test_a_sample_comes_best_predicted_first(cpu: Any, make_dense: Any, model: A
 
 def test_what_was_not_measured_may_be_proposed_again(cpu: Any, make_dense: Any, model: Any) -> None:
     proposals = proposals_for(make_dense(), cpu, model)
-    schedules, _ = proposals.propose(4, elite=[], evolve=False, time_for_search_s=0.2)
-    proposals.forget(schedules)
-    again, _ = proposals.propose(32, elite=[], evolve=False, time_for_search_s=0.2)
-    assert set(scripts(schedules)) <= set(scripts(again))
+    options: dict[str, Any] = {"elite": [], "evolve": False, "time_for_search_s": 0.2}
+    best, _ = proposals.propose(4, **options)
+    others, _ = proposals.propose(4, look=Look.BACK, **options)
+    assert len(others) == 4
+    assert not set(scripts(others)) & set(scripts(best))
+    proposals.forget([*best, *others])
+    again, _ = proposals.propose(4, look=Look.BACK, **options)
+    assert set(scripts(again)) == set(scripts(best))
 
 
 def test_a_tiny_space_is_known_to_be_used_up(cpu: Any, model: Any) -> None:
@@ -146,7 +150,7 @@ def test_a_wide_search_breeds_under_the_outlook_and_tells_the_best_estimate(
     assert scores.tolist() == sorted(scores.tolist(), reverse=True)
 
 
-def test_a_search_afresh_breeds_from_no_elite(
+def test_a_search_elsewhere_does_not_breed_around_the_elite(
     cpu: Any, make_dense: Any, model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proposals = proposals_for(make_dense(), cpu, model)
@@ -154,6 +158,6 @@ def test_a_search_afresh_breeds_from_no_elite(
     first, _ = proposals.propose(6, elite=[], **options)
     with monkeypatch.context() as patched:
         patched.setattr(proposals.evolution, "evolve", lambda *_: pytest.fail("bred from elite"))
-        afresh, _ = proposals.propose(6, elite=first, look=Look.AFRESH, **options)
-    assert len(afresh) == 6
-    assert not set(scripts(afresh)) & set(scripts(first))
+        elsewhere, _ = proposals.propose(6, elite=first, look=Look.ELSEWHERE, **options)
+    assert len(elsewhere) == 6
+    assert not set(scripts(elsewhere)) & set(scripts(first))

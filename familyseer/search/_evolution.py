@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 from bisect import insort
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -238,22 +238,19 @@ class Evolution:
         there = [v for v in alike if np.array_equal(v, moved(v))][:FASTEST_OF_A_PLACE]
         best = [moved(vector) for i, vector in elite[:PARENTS] if i == index]
         parents = [some for some in (there, best) if some]
-        children: list[Genes] = []
-        fresh: set[bytes] = set()
-        for _ in range(count):
-            if not parents or rng.random() < DRAWN_THERE:
-                child = sketch.sample(rng)
-            else:
-                some = parents[int(rng.integers(len(parents)))]
-                child = some[int(rng.integers(len(some)))]
-                for _ in range(1 + int(rng.random() < 0.5)):
-                    child = sketch.mutate(child, rng)
-            child = moved(child)
-            mark = child.tobytes()
-            if (index, mark) not in self._tried and mark not in fresh and sketch.allows(child):
-                fresh.add(mark)
-                children.append((index, child))
-        return children
+
+        def bred() -> Iterator[Genes]:
+            for _ in range(count):
+                if not parents or rng.random() < DRAWN_THERE:
+                    child = sketch.sample(rng)
+                else:
+                    some = parents[int(rng.integers(len(parents)))]
+                    child = some[int(rng.integers(len(some)))]
+                    for _ in range(1 + int(rng.random() < 0.5)):
+                        child = sketch.mutate(child, rng)
+                yield index, moved(child)
+
+        return self._new(bred())
 
     def _place(self, fastest: Genes | None) -> tuple[Genes, list[Slot]]:
         """A candidate, measured or drawn, and the slots where all of a place decide as it does.
@@ -309,23 +306,33 @@ class Evolution:
         if not parents:
             return []
         rng = self._rng
-        children: list[Genes] = []
-        fresh: set[tuple[int, bytes]] = set()
         by_sketch: dict[int, list[Decisions]] = {}
         for index, vector in parents:
             by_sketch.setdefault(index, []).append(vector)
-        for _ in range(count):
-            index, vector = parents[int(rng.integers(len(parents)))]
-            sketch, mates = self.sketches[index], by_sketch[index]
-            if len(mates) > 1 and rng.random() < CROSSED:
-                vector = sketch.cross(vector, mates[int(rng.integers(len(mates)))], rng)
-            for _ in range(1 + int(rng.random() < 0.5)):
-                vector = sketch.mutate(vector, rng)
+
+        def bred() -> Iterator[Genes]:
+            for _ in range(count):
+                index, vector = parents[int(rng.integers(len(parents)))]
+                sketch, mates = self.sketches[index], by_sketch[index]
+                if len(mates) > 1 and rng.random() < CROSSED:
+                    vector = sketch.cross(vector, mates[int(rng.integers(len(mates)))], rng)
+                for _ in range(1 + int(rng.random() < 0.5)):
+                    vector = sketch.mutate(vector, rng)
+                yield index, vector
+
+        return self._new(bred())
+
+    def _new(self, children: Iterable[Genes]) -> list[Genes]:
+        """Those that were not tried and that their sketch allows, each once."""
+        found: list[Genes] = []
+        marks: set[tuple[int, bytes]] = set()
+        for index, vector in children:
             mark = (index, vector.tobytes())
-            if mark not in self._tried and mark not in fresh and sketch.allows(vector):
-                fresh.add(mark)
-                children.append((index, vector))
-        return children
+            seen = mark in self._tried or mark in marks
+            if not seen and self.sketches[index].allows(vector):
+                marks.add(mark)
+                found.append((index, vector))
+        return found
 
     def _taught(self) -> DecisionModel | None:
         """The small model, taught what the full one has said; None while that is too little."""

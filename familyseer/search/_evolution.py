@@ -11,6 +11,7 @@ import importlib
 from bisect import insort
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -186,8 +187,7 @@ class Evolution:
         found += self.rank(self.draw(share if not self._known else max(1, share // 2)))
         model = self._taught() if self.cascade else None
         for _ in range(GENERATIONS):
-            children = self._children(self._parents(elite), _to_sieve(model, share))
-            found += self.rank(self.apply(self._sieve(model, children, share)))
+            found += self._bred(model, share, lambda n: self._children(self._parents(elite), n))
         return _best(found)
 
     def tell(self, seconds: float, genes: Genes) -> None:
@@ -218,9 +218,15 @@ class Evolution:
         share = max(LEAST_OF_A_PLACE, count // max(1, places))
         found: list[Applied] = []
         for _ in range(places):
-            children = self._within(elite, _to_sieve(model, share))
-            found += self.rank(self.apply(self._sieve(model, children, share)))[:1]
+            found += self._bred(model, share, lambda n: self._within(elite, n))[:1]
         return _best(found)
+
+    def _bred(
+        self, model: DecisionModel | None, count: int, breed: Callable[[int], list[Genes]]
+    ) -> list[Applied]:
+        """At most `count` of the children that are bred, sieved and applied, best first."""
+        children = breed(count if model is None else CHILDREN * count)
+        return self.rank(self.apply(self._sieve(model, children, count)))
 
     def _within(self, elite: Sequence[Genes], count: int) -> list[Genes]:
         """Children of one place, of the fastest measured there and of the elite moved there."""
@@ -234,8 +240,9 @@ class Evolution:
                 vector[slot.start : slot.stop] = anchor[slot.start : slot.stop]
             return vector
 
-        alike = [vector for _, (i, vector) in self._measured if i == index]
-        there = [v for v in alike if np.array_equal(v, moved(v))][:FASTEST_OF_A_PLACE]
+        measured = (vector for _, (i, vector) in self._measured if i == index)
+        inside = (vector for vector in measured if _alike(vector, anchor, fixed))
+        there = list(islice(inside, FASTEST_OF_A_PLACE))
         best = [moved(vector) for i, vector in elite[:PARENTS] if i == index]
         parents = [some for some in (there, best) if some]
 
@@ -245,9 +252,7 @@ class Evolution:
                     child = sketch.sample(rng)
                 else:
                     some = parents[int(rng.integers(len(parents)))]
-                    child = some[int(rng.integers(len(some)))]
-                    for _ in range(1 + int(rng.random() < 0.5)):
-                        child = sketch.mutate(child, rng)
+                    child = self._mutated(sketch, some[int(rng.integers(len(some)))])
                 yield index, moved(child)
 
         return self._new(bred())
@@ -267,9 +272,7 @@ class Evolution:
             decided = [s for s in self.sketches[index].free if OPEN not in anchor[s.start : s.stop]]
             order = rng.permutation(len(decided))[: int(rng.geometric(0.5))]
             fixed = [decided[int(i)] for i in order]
-            if fastest is None or index != fastest[0]:
-                break
-            if any((anchor != fastest[1])[s.start : s.stop].any() for s in fixed):
+            if fastest is None or index != fastest[0] or not _alike(anchor, fastest[1], fixed):
                 break
         return (index, anchor), fixed
 
@@ -316,11 +319,15 @@ class Evolution:
                 sketch, mates = self.sketches[index], by_sketch[index]
                 if len(mates) > 1 and rng.random() < CROSSED:
                     vector = sketch.cross(vector, mates[int(rng.integers(len(mates)))], rng)
-                for _ in range(1 + int(rng.random() < 0.5)):
-                    vector = sketch.mutate(vector, rng)
-                yield index, vector
+                yield index, self._mutated(sketch, vector)
 
         return self._new(bred())
+
+    def _mutated(self, sketch: Sketch, vector: Decisions) -> Decisions:
+        """A candidate's decisions, one or two steps away."""
+        for _ in range(1 + int(self._rng.random() < 0.5)):
+            vector = sketch.mutate(vector, self._rng)
+        return vector
 
     def _new(self, children: Iterable[Genes]) -> list[Genes]:
         """Those that were not tried and that their sketch allows, each once."""
@@ -353,8 +360,9 @@ class Evolution:
         return [children[i] for i in chosen]
 
 
-def _to_sieve(model: DecisionModel | None, count: int) -> int:
-    return count if model is None else CHILDREN * count
+def _alike(one: Decisions, other: Decisions, slots: Iterable[Slot]) -> bool:
+    """Whether two of a sketch decide the same in some slots."""
+    return all(np.array_equal(one[s.start : s.stop], other[s.start : s.stop]) for s in slots)
 
 
 def _best(applied: list[Applied]) -> list[Applied]:

@@ -256,7 +256,8 @@ class Proposals:
         chance = (
             max(1, round(RANDOM_SHARE * count)) if evolve and look != Look.BACK and count > 4 else 0
         )
-        few, explored = False, list[Applied]()
+        few = False
+        explored: list[Applied] = []
         if look == Look.BACK:
             found = evolution.recall(RECALLED * count, self._seen)
         elif evolve:
@@ -346,6 +347,7 @@ class Proposals:
             self._told += [pair for pair in measured if math.isfinite(pair[0])]
 
     def _recount(self) -> None:
+        """Tells the evolution only now: it needs design spaces, which are made when first used."""
         for seconds, sch in self._told:
             if (genes := self._genes(sch)) is not None:
                 self.evolution.tell(seconds, genes)

@@ -175,7 +175,10 @@ def test_random_decisions_are_told_what_can_be_launched(operand: str) -> None:
     assert sum(valid) >= 10
     too_many = drawn[0].copy()
     threads = max(sketch._bounds, key=lambda bound: bound.high).places
-    too_many[threads[0]] = 4096
+    for slot in sketch.slots:
+        if not set(threads).isdisjoint(range(slot.start, slot.stop)):
+            too_many[slot.start : slot.stop] = 1
+            too_many[[at for at in threads if slot.start <= at < slot.stop]] = slot.extent
     assert not sketch.allows(too_many)
     assert apply_decisions(context, sketch, too_many, 1) is None
 

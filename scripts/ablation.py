@@ -90,16 +90,14 @@ def page(live: dict[str, dict[str, float]], lab: dict[str, Any], result: dict[st
         "| without | " + " | ".join(networks) + " | live mean | laboratory |",
         "| --- |" + " --- |" * (len(networks) + 2),
     ]
-    whole = lab.get(OURS, {}).get("share_of", {})
-    reference = next(iter(whole), None)
     for variant, ratios in live.items():
         if variant == OURS:
             continue
         name = variant.removeprefix(WITHOUT)
         row = lab.get(f"without {name}")
         share = "-"
-        if row is not None and reference is not None:
-            share = f"{row['share_of'][reference][1] / whole[reference][1]:.2f}"
+        if row is not None:
+            share = f"{row['share_of'][OURS][1]:.2f}"
         cells = [f"{ratios[n]:.2f}" for n in [*networks, "mean"]]
         lines.append(f"| {name} | {' | '.join(cells)} | {share} |")
     return "\n".join([*lines, ""])

@@ -55,51 +55,75 @@ def run_live(
     return runs
 
 
-def live_table(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Variant -> end-to-end latency over ours by network, and their mean; above 1: slower."""
-    networks = list(dict.fromkeys(run["network"] for run in runs))
-    table: dict[str, dict[str, float]] = {}
-    for variant in dict.fromkeys(run["tuner"] for run in runs):
-        ratios = {}
-        for network in networks:
-            times = {
-                tuner: statistics.median(
-                    r["tuned_us"] for r in runs if r["tuner"] == tuner and r["network"] == network
-                )
-                for tuner in (variant, OURS)
-            }
-            ratios[network] = times[variant] / times[OURS]
-        table[variant] = {**ratios, "mean": statistics.geometric_mean(ratios.values())}
+def live_table(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Variant -> end-to-end latency over ours; above 1: slower.
+
+    ``networks`` has the ratio of the medians over rounds by network, ``mean`` their geometric mean,
+    ``rounds`` each round's ratio by network.
+    """
+    took = {(r["network"], r["tuner"], r["round"]): r["tuned_us"] for r in runs}
+    networks = list(dict.fromkeys(network for network, _, _ in took))
+    rounds = sorted({number for _, _, number in took})
+    table: dict[str, dict[str, Any]] = {}
+    for variant in dict.fromkeys(tuner for _, tuner, _ in took):
+
+        def median(network: str, tuner: str) -> float:
+            return statistics.median(took[network, tuner, number] for number in rounds)
+
+        ratios = {n: median(n, variant) / median(n, OURS) for n in networks}
+        table[variant] = {
+            "networks": ratios,
+            "mean": statistics.geometric_mean(ratios.values()),
+            "rounds": {
+                n: [took[n, variant, number] / took[n, OURS, number] for number in rounds]
+                for n in networks
+            },
+        }
     return table
 
 
-def page(live: dict[str, dict[str, float]], lab: dict[str, Any], result: dict[str, Any]) -> str:
+def spread(runs: list[dict[str, Any]], network: str) -> float:
+    """Slowest over fastest library of one variant on a network, where that is largest."""
+    took: dict[str, list[float]] = {}
+    for run in runs:
+        if run["network"] == network:
+            took.setdefault(run["tuner"], []).append(run["tuned_us"])
+    return max(max(times) / min(times) for times in took.values())
+
+
+def page(lab: dict[str, Any], result: dict[str, Any]) -> str:
     """Both halves as tables."""
-    networks = [name for name in next(iter(live.values())) if name != "mean"]
+    networks = result["networks"]
+    spreads = ", ".join(f"{spread(result['runs'], n):.2f} on {n}" for n in networks)
     lines = [
         "# What each tactic earns",
         "",
         "Written by `scripts/ablation.py`.",
         "",
         f"Live: {result['budget_s']:g} s each, {result['rounds']} rounds, end-to-end latency of",
-        "the library over that of the whole search's library (above 1: slower without the tactic).",
+        "the library over that of the whole search's library (above 1: slower without the tactic):",
+        "the ratio of medians, and in brackets each round's. Rounds differ in the seed, by which",
+        f"libraries of one variant came out slower by a factor of up to {spreads}:",
+        "what is not clearly more says nothing.",
         f"Machine: {machine()['cpu']}, {machine()['available_cores']} cores, shared.",
         "Laboratory: measurements until within 2 % of the best known, over those of the whole",
-        "search (above 1: more without the tactic); `confirm` has no effect without noise.",
+        "search with the same seeds (above 1: more without the tactic). `confirm` has no effect",
+        "without noise, and `cascade` saves time that the laboratory does not count.",
         "",
         "| without | " + " | ".join(networks) + " | live mean | laboratory |",
         "| --- |" + " --- |" * (len(networks) + 2),
     ]
-    for variant, ratios in live.items():
+    for variant, row in result["live"].items():
         if variant == OURS:
             continue
         name = variant.removeprefix(WITHOUT)
-        row = lab.get(f"without {name}")
-        share = "-"
-        if row is not None:
-            share = f"{row['share_of'][OURS][1]:.2f}"
-        cells = [f"{ratios[n]:.2f}" for n in [*networks, "mean"]]
-        lines.append(f"| {name} | {' | '.join(cells)} | {share} |")
+        cells = []
+        for network in networks:
+            each = ", ".join(f"{ratio:.2f}" for ratio in row["rounds"][network])
+            cells.append(f"{row['networks'][network]:.2f} ({each})")
+        replayed = lab.get(f"without {name}")
+        share = "-" if replayed is None else f"{replayed['share_of'][OURS][1]:.2f}"
+        lines.append(f"| {name} | {' | '.join(cells)} | {row['mean']:.2f} | {share} |")
     return "\n".join([*lines, ""])
 
 
@@ -122,11 +146,17 @@ def main(networks: tuple[str, ...], budget: str, rounds: int, seed: int, keep: P
         for name in networks
         for run in run_live(name, budget_s, rounds, seed, folder / Path(name).stem)
     ]
-    result = {"networks": list(networks), "budget_s": budget_s, "rounds": rounds, "seed": seed}
-    live = live_table(runs)
-    path = save("ablation", {**result, "live": live, "runs": runs})
-    PAGE.write_text(page(live, lab, result))
-    click.echo(page(live, lab, result))
+    result = {
+        "networks": list(networks),
+        "budget_s": budget_s,
+        "rounds": rounds,
+        "seed": seed,
+        "live": live_table(runs),
+        "runs": runs,
+    }
+    path = save("ablation", result)
+    PAGE.write_text(page(lab, result))
+    click.echo(page(lab, result))
     click.echo(f"written: {path}")
 
 

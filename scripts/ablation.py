@@ -68,7 +68,7 @@ def live_table(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     for variant in dict.fromkeys(tuner for _, tuner, _ in took):
 
         def median(network: str, tuner: str) -> float:
-            return statistics.median(took[network, tuner, number] for number in rounds)
+            return float(statistics.median(took[network, tuner, n] for n in rounds))
 
         ratios = {n: median(n, variant) / median(n, OURS) for n in networks}
         table[variant] = {
@@ -88,7 +88,8 @@ def spread(runs: list[dict[str, Any]], network: str) -> float:
     for run in runs:
         if run["network"] == network:
             took.setdefault(run["tuner"], []).append(run["tuned_us"])
-    return max(max(times) / min(times) for times in took.values())
+    ratios = [max(times) / min(times) for times in took.values()]
+    return max(ratios)
 
 
 def page(lab: dict[str, Any], result: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from familyseer.atomic import replacing
+from familyseer.export._plain import plain_schedules
 from familyseer.records._files import FAILED_S
 from familyseer.subgraphs import Subgraph
 from familyseer.tvm_env import load_tvm
@@ -44,11 +45,14 @@ def apply_records(fused: Any, target: Any, records: Collection[Any]) -> Any:
         return tvm.relax.transform.MetaScheduleApplyDatabase(enable_warning=False)(fused)
 
 
-def schedule_the_rest(mod: Any, target: Any) -> Any:
-    """Default schedules for what no record covers: a GPU cannot run an unscheduled function."""
+def schedule_the_rest(mod: Any, target: Any, *, plainly: bool = False) -> Any:
+    """Default schedules for what no record covers: a GPU cannot run an unscheduled function.
+
+    A processor can; there, `plainly` gives it one of `plain_schedules`. The module is not changed.
+    """
     tvm = load_tvm(intrinsics=True)
     if str(target.kind.name) == "llvm":
-        return mod
+        return plain_schedules(mod, target) if plainly else mod
     dlight = tvm.s_tir.dlight
     with target:
         return dlight.ApplyDefaultSchedule(
@@ -57,13 +61,16 @@ def schedule_the_rest(mod: Any, target: Any) -> Any:
             dlight.gpu.Reduction(),
             dlight.gpu.GeneralReduction(),
             dlight.gpu.Fallback(),
-        )(mod)
+        )(mod.clone())  # dlight schedules in place
 
 
-def build_library(mod: Any, target: Any, path: Path) -> None:
-    """Compiles a scheduled module and writes it as a shared library, whole or not at all."""
+def build_library(mod: Any, target: Any, path: Path, *, plainly: bool = False) -> None:
+    """Compiles a scheduled module and writes it as a shared library, whole or not at all.
+
+    What has no schedule is compiled as `schedule_the_rest` says.
+    """
     tvm = load_tvm(intrinsics=True)
-    executable = tvm.compile(schedule_the_rest(mod, target), target)
+    executable = tvm.compile(schedule_the_rest(mod, target, plainly=plainly), target)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, mode=0o755) as draft:
         executable.export_library(str(draft))

@@ -213,6 +213,11 @@ class _Run:
             self.options.seed,
         )
         self.stack.callback(self.reference.close)
+        if self.reference.seconds is None:
+            self.observer.on_message(
+                "the untuned library is too slow to be run in this budget: how much faster the "
+                "tuned one is stays unknown"
+            )
         self.precision = check_precision(
             self.model, self.reference, self.pool, self.clock, self.options.max_rel_error
         )

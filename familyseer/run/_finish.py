@@ -31,6 +31,8 @@ COMPARE_REPEATS = 20
 GRACE_S = 5.0
 # runs of the untuned library beside the tuned one: to warm up, and two turns
 _UNTUNED_TURNS = 3
+# a library is loaded for its check and for the turns
+_LOADINGS = 2
 # how often the reference of a subgraph runs it, and how many times longer denormal numbers take
 _REFERENCE_RUNS = 12
 
@@ -42,15 +44,15 @@ class Finished:
     Attributes
     ----------
     fell_back
-        Names of subgraphs left at their default schedule, or at a slower one than their best, with
-        the reason.
+        Names of subgraphs left at a plain schedule, or at a slower one than their best, with the
+        reason.
     quarantined
         Schedules found wrong in the whole run, while it tuned and at its end: ``subgraph`` (name),
         ``reason``, and ``file``, the reproducer's path or None.
     unchecked
         Names of subgraphs whose shipped schedule was checked as a part of the library alone.
     not_compared
-        Why the library was not compared with the untuned one; empty if it was.
+        Why the library was not compared with the untuned or the plain one; empty if it was.
     onnxruntime
         Why the library was not compared with ONNX Runtime, or what the comparison found in words;
         empty if it was and agrees.
@@ -86,19 +88,20 @@ def reserve_s(
     """
     compiling = reference.compile_s + sum(s.build_s for s in states)
     whole_runs = (4 + len(reference.edges)) * _tuned_run_s(states, reference)
+    whole_runs += (_LOADINGS + len(reference.edges)) * reference.loading_s
     if reference.retime:
         whole_runs += _UNTUNED_TURNS * (reference.seconds or 0.0)
     waiting = [s.subgraph for s in states if s.covered]
     checking = checker.expected_s(waiting) if checker is not None else None
     if checking is None:
-        checking = reference.compile_s + _REFERENCE_RUNS * (reference.seconds or 0.0)
+        checking = reference.compile_s + _REFERENCE_RUNS * (reference.run_s or 0.0)
     return 1.25 * compiling + whole_runs + min(checking, reference.check_s) + 1.5
 
 
 def _tuned_run_s(states: list[TaskState], reference: Reference) -> float:
     """Seconds of the library that would be shipped now."""
-    untuned_s = reference.seconds or 0.0
-    # what is not covered takes about its part of the untuned time
+    untuned_s = reference.run_s or 0.0
+    # what is not covered takes about its part of that
     flops = sum(s.subgraph.flops * s.subgraph.weight for s in states) or 1.0
     waiting = sum(s.subgraph.flops * s.subgraph.weight for s in states if not s.covered) / flops
     tuned_s = sum(s.best_s * s.subgraph.weight for s in states if s.covered)
@@ -152,7 +155,8 @@ class Finisher:
         """Writes the best library that is right to `path`.
 
         A library whose outputs are wrong is never written: the subgraphs at fault take their next
-        best schedule or fall back, and if none is found guilty the untuned library is shipped.
+        best schedule or fall back, and if none is found guilty the reference is shipped: the
+        untuned library, or the plain one.
         """
         self._time_left = time_for_end(self.clock)
         with ExitStack() as stack:
@@ -204,7 +208,7 @@ class Finisher:
 
     def _ship_untuned(self, path: Path, end: Finished) -> Finished:
         shutil.copy(self.reference.path, path)
-        end.tuned_s, end.max_abs_error, end.max_rel_error = self.reference.seconds, 0.0, 0.0
+        end.tuned_s, end.max_abs_error, end.max_rel_error = self.reference.run_s, 0.0, 0.0
         self._judge_onnxruntime(self.reference.outputs, end)
         return end
 
@@ -245,7 +249,10 @@ class Finisher:
         candidate = path.with_name(f".candidate-{os.getpid()}-{self._attempts}.so")
         try:
             build_library(
-                apply_records(self.fused, self.target, chosen.values()), self.target, candidate
+                apply_records(self.fused, self.target, chosen.values()),
+                self.target,
+                candidate,
+                plainly=True,
             )
         except Exception as error:  # whatever a pass or LLVM throws at a bad schedule
             log.warning("the tuned library cannot be compiled: %s", str(error).splitlines()[-1:])
@@ -279,14 +286,14 @@ class Finisher:
             log.warning("the tuned library cannot be run: %s", error)
             return False
         if self.reference.outputs is None:
-            end.not_compared = "the untuned library took too long; its schedules are right"
+            end.not_compared = "the untuned library is too slow; its schedules are right"
         else:
             end.max_abs_error, end.max_rel_error, right = compare_outputs(
                 outputs, self.reference.outputs, self.reference.computed_in
             )
             if not right or not self._right_at_the_edges(library, end):
                 return False
-            if self.reference.retime:
+            if self.reference.retime and self.reference.seconds is not None:
                 paths["untuned"] = str(self.reference.path)
         if not self._judge_onnxruntime(outputs, end):
             return False

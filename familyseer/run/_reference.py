@@ -1,7 +1,13 @@
-"""The untuned library: what the tuned one is measured and checked against."""
+"""The untuned library: what the tuned one is measured and checked against.
+
+TVM's untuned library may take minutes for what a tuned one does in a second. Nobody tuning for ten
+minutes should wait for it: then a library of plain schedules, which computes the same numbers, is
+what the tuned one is checked against, and the untuned library's latency stays unknown.
+"""
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
 import statistics
@@ -19,9 +25,12 @@ from familyseer.export import _jobs
 from familyseer.export._compile import build_library
 from familyseer.export._verify import all_finite, compare_outputs
 from familyseer.measure import WorkerPool
+from familyseer.measure._filed import FiledArrays
 from familyseer.measure._measure import OutOfTimeError, await_future
 from familyseer.models import LoadedModel, example_inputs
 from familyseer.search import Clock
+
+log = logging.getLogger(__name__)
 
 UNTUNED_REPEATS = 2
 # the untuned library may be slow; this share of the budget is the most that two more runs of it,
@@ -30,8 +39,13 @@ UNTUNED_SHARE = 0.05
 # and this one the most for timing it before the search too, whose figure only stands where the end
 # has no time for turns
 UNTUNED_TIMING_SHARE = 0.01
-# the share of the budget after which nobody waits any longer for one run of it
-UNTUNED_WAIT_SHARE = 0.5
+# so long one run of it is waited for: a share of the budget, at least some seconds, in which a
+# process may have to load the weights, but of a short budget not more than another share
+UNTUNED_WAIT_SHARE = 0.05
+UNTUNED_WAIT_S = 10.0
+MOST_WAIT_SHARE = 0.5
+# and so long for the library of plain schedules that then takes its place
+PLAIN_WAIT_SHARE = 0.2
 # and the most that ONNX Runtime may take once the untuned library is compiled
 ONNXRUNTIME_SHARE = 0.03
 # what checking single subgraphs at the end may take at most
@@ -59,24 +73,30 @@ class EdgeRun:
 
 @dataclass
 class Reference:
-    """The untuned library and what it gives.
+    """The untuned library, or where that is too slow the plain one, and what it gives.
 
     Attributes
     ----------
+    path
+        The library: of plain schedules where the untuned one takes too long.
     outputs
-        What the untuned library gave on `inputs`; None if it could not be run in time.
+        What it gave on `inputs`; None if it could not be run in time.
+    run_s
+        Seconds of one whole-model run of it; None if it could not be run in time.
     seconds
-        Seconds of one whole-model run.
+        The same of the untuned library; None if that takes too long.
     retime
         Whether it is quick enough to be run again in turns with the tuned library.
     compile_s
         Seconds that compiling and linking it took.
+    loading_s
+        Seconds that loading it and its inputs into a process takes.
     edges
         The same for other inputs, where the outputs are finite numbers and there was time.
     onnxruntime
         What ONNX Runtime gave on `inputs`, or one line on why that is not known.
     onnxruntime_error
-        Largest relative error of the untuned library against ONNX Runtime, None if not known.
+        Largest relative error of it against ONNX Runtime, None if not known.
     check_s
         The most seconds that checking single subgraphs at the end may take.
     computed_in
@@ -86,9 +106,11 @@ class Reference:
     path: Path
     inputs: list[Any]
     outputs: list[Any] | None = None
+    run_s: float | None = None
     seconds: float | None = None
     retime: bool = False
     compile_s: float = 0.0
+    loading_s: float = 0.0
     folder: Path = field(default_factory=Path)
     edges: list[EdgeRun] = field(default_factory=list)
     onnxruntime: list[Any] | str = "the model did not come from ONNX"
@@ -97,19 +119,22 @@ class Reference:
     computed_in: str = "float32"
 
     def close(self) -> None:
-        """Removes the untuned library."""
+        """Removes the library."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def make_reference(
     model: LoadedModel, fused: Any, target: Any, device: str, pool: Any, clock: Clock, seed: int
 ) -> Reference:
-    """Compiles the untuned library, runs it, beside it ONNX Runtime, and times it."""
+    """Compiles the untuned library, runs it, beside it ONNX Runtime, and times it.
+
+    Where one run takes too large a part of the budget, the plain library takes its place.
+    """
     folder = Path(tempfile.mkdtemp(prefix="familyseer-untuned-"))
     made = example_inputs(model.inputs, seed=seed)
     reference = Reference(
         path=folder / "untuned.so",
-        inputs=[made[spec.name] for spec in model.inputs],
+        inputs=FiledArrays((made[spec.name] for spec in model.inputs), folder / "inputs"),
         folder=folder,
         computed_in=model.precision,
     )
@@ -124,16 +149,27 @@ def make_reference(
             until = time.monotonic() + min(ONNXRUNTIME_SHARE * budget_s, clock.left_s())
             reference.onnxruntime = _take_onnxruntime(other, until)
     share_s, timing_s = UNTUNED_SHARE * budget_s, UNTUNED_TIMING_SHARE * budget_s
-    until = clock.now() + min(UNTUNED_WAIT_SHARE * budget_s, clock.left_s())
-    tools = device, pool, lambda: until - clock.now()
+
+    def tools(wait_s: float) -> tuple[str, Any, Callable[[], float]]:
+        until = clock.now() + min(wait_s, clock.left_s())
+        return device, pool, lambda: until - clock.now()
+
+    patience_s = max(UNTUNED_WAIT_SHARE * budget_s, UNTUNED_WAIT_S)
+    waiting = tools(min(patience_s, MOST_WAIT_SHARE * budget_s))
     try:
-        reference.outputs, reference.seconds = _run(reference, reference.inputs, *tools)
-        _judge_import(reference)
-        reference.retime = 2 * reference.seconds <= share_s
+        reference.outputs, reference.run_s = _run(reference, reference.inputs, *waiting)
+        reference.seconds = reference.run_s
         if (UNTUNED_REPEATS + 1) * reference.seconds <= timing_s:
-            _time(reference, timing_s, *tools)
-        if reference.retime:
-            _run_edges(reference, model, seed, *tools)
+            _time(reference, timing_s, *waiting)
+    except OutOfTimeError:
+        waiting = tools(PLAIN_WAIT_SHARE * budget_s)
+    try:
+        if reference.outputs is None:
+            _take_plain(reference, fused, target, *waiting)
+        _judge_import(reference)
+        reference.retime = reference.run_s is not None and 2 * reference.run_s <= share_s
+        if 2 * _whole_s(reference) <= share_s:
+            _run_edges(reference, model, seed, *waiting)
     except OutOfTimeError:
         pass
     if reference.outputs is None:
@@ -141,12 +177,43 @@ def make_reference(
     return reference
 
 
+def _take_plain(
+    reference: Reference,
+    fused: Any,
+    target: Any,
+    device: str,
+    pool: Any,
+    time_left: Callable[[], float],
+) -> None:
+    """Puts the library of plain schedules in the untuned one's place, where there is one."""
+    if device != "cpu":
+        # the untuned library has default schedules already
+        return
+    path = reference.folder / "plain.so"
+    began = time.monotonic()
+    try:
+        build_library(fused, target, path, plainly=True)
+    except Exception as error:  # whatever a pass or LLVM throws
+        log.warning("no plain library can be compiled: %s", str(error).splitlines()[-1:])
+        return
+    reference.compile_s = max(reference.compile_s, time.monotonic() - began)
+    reference.path = path
+    reference.outputs, reference.run_s = _run(reference, reference.inputs, device, pool, time_left)
+
+
 def _run(
     reference: Reference, inputs: list[Any], device: str, pool: Any, time_left: Callable[[], float]
 ) -> tuple[list[Any], float]:
+    began = time.monotonic()
     running = pool.submit(_jobs.run_timed, str(reference.path), device, inputs)
     outputs, seconds = await_future(running, time_left)
+    reference.loading_s = max(reference.loading_s, time.monotonic() - began - seconds)
     return outputs, seconds
+
+
+def _whole_s(reference: Reference) -> float:
+    """Seconds of a run in a process that has loaded nothing yet, on inputs that are made first."""
+    return reference.run_s + 2 * reference.loading_s if reference.run_s is not None else math.inf
 
 
 def _time(
@@ -216,7 +283,7 @@ def _run_edges(
     pool: Any,
     time_left: Callable[[], float],
 ) -> None:
-    """Runs the untuned library on zeros and on other random inputs."""
+    """Runs the library on zeros and on other random inputs."""
     again = example_inputs(model.inputs, seed=seed + 1)
     second = [again[spec.name] for spec in model.inputs]
     # integers are token ids and masks, and a mask of zeros makes a softmax NaN
@@ -224,7 +291,8 @@ def _run_edges(
     cases = [("second seed", second)]
     if any(one.dtype.kind not in "iub" for one in reference.inputs):
         cases.append(("zeros", zeros))
-    for name, inputs in cases:
+    for name, made in cases:
+        inputs = FiledArrays(made, reference.folder / name.replace(" ", "-"))
         outputs, _ = _run(reference, inputs, device, pool, time_left)
         if all_finite(outputs):
             reference.edges.append(EdgeRun(name, inputs, outputs))

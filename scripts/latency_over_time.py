@@ -60,6 +60,8 @@ def library_of(run: TunedRun, subgraphs: list[Subgraph], tuning: Path, path: Pat
         apply_records(run.fused, run.target, [records[0] for records in best.values()]),
         run.target,
         path,
+        # as a run ships what it measured nothing of
+        plainly=True,
     )
     return len(best)
 

@@ -33,6 +33,15 @@ class FiledArrays(list[Any]):
         return _read, (str(self.path),)
 
 
+def filed(arrays: list[Any], path: Path) -> list[Any]:
+    """`FiledArrays`, or the arrays as they are where the disk has no room for them."""
+    try:
+        return FiledArrays(arrays, path)
+    except OSError:
+        path.unlink(missing_ok=True)
+        return arrays
+
+
 def _write(arrays: list[Any], path: Path) -> None:
     buffers: list[pickle.PickleBuffer] = []
     head = pickle.dumps(arrays, protocol=5, buffer_callback=buffers.append)

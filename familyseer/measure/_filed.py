@@ -57,8 +57,6 @@ def _read(path: str) -> list[Any]:
     with open(path, "rb") as file:
         head, sizes = pickle.load(file)
         start = file.tell()
-        if not any(sizes):
-            return list(pickle.loads(head, buffers=[b""] * len(sizes)))
         whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     buffers = []
     for size in sizes:

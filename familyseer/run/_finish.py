@@ -293,7 +293,7 @@ class Finisher:
             )
             if not right or not self._right_at_the_edges(library, end):
                 return False
-            if self.reference.retime and self.reference.seconds is not None:
+            if self.reference.retime:
                 paths["untuned"] = str(self.reference.path)
         if not self._judge_onnxruntime(outputs, end):
             return False

@@ -83,10 +83,10 @@ class Reference:
         What it gave on `inputs`; None if it could not be run in time.
     run_s
         Seconds of one whole-model run of it; None if it could not be run in time.
-    seconds
-        The same of the untuned library; None if that takes too long.
+    plain
+        Whether it is the library of plain schedules.
     retime
-        Whether it is quick enough to be run again in turns with the tuned library.
+        Whether it is the untuned one, quick enough to be run again in turns with the tuned one.
     compile_s
         Seconds that compiling and linking it took.
     loading_s
@@ -107,7 +107,7 @@ class Reference:
     inputs: list[Any]
     outputs: list[Any] | None = None
     run_s: float | None = None
-    seconds: float | None = None
+    plain: bool = False
     retime: bool = False
     compile_s: float = 0.0
     loading_s: float = 0.0
@@ -117,6 +117,11 @@ class Reference:
     onnxruntime_error: float | None = None
     check_s: float = CHECK_SHARE * _LONG_S
     computed_in: str = "float32"
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds of one run of the untuned library; None if that takes too long."""
+        return None if self.plain else self.run_s
 
     def close(self) -> None:
         """Removes the library."""
@@ -158,8 +163,7 @@ def make_reference(
     waiting = tools(min(patience_s, MOST_WAIT_SHARE * budget_s))
     try:
         reference.outputs, reference.run_s = _run(reference, reference.inputs, *waiting)
-        reference.seconds = reference.run_s
-        if (UNTUNED_REPEATS + 1) * reference.seconds <= timing_s:
+        if (UNTUNED_REPEATS + 1) * reference.run_s <= timing_s:
             _time(reference, timing_s, *waiting)
     except OutOfTimeError:
         waiting = tools(PLAIN_WAIT_SHARE * budget_s)
@@ -167,7 +171,7 @@ def make_reference(
         if reference.outputs is None:
             _take_plain(reference, fused, target, *waiting)
         _judge_import(reference)
-        reference.retime = reference.run_s is not None and 2 * reference.run_s <= share_s
+        reference.retime = reference.seconds is not None and 2 * reference.seconds <= share_s
         if 2 * _whole_s(reference) <= share_s:
             _run_edges(reference, model, seed, *waiting)
     except OutOfTimeError:
@@ -197,7 +201,7 @@ def _take_plain(
         log.warning("no plain library can be compiled: %s", str(error).splitlines()[-1:])
         return
     reference.compile_s = max(reference.compile_s, time.monotonic() - began)
-    reference.path = path
+    reference.path, reference.plain = path, True
     reference.outputs, reference.run_s = _run(reference, reference.inputs, device, pool, time_left)
 
 
@@ -223,7 +227,7 @@ def _time(
     timing = pool.submit(
         _jobs.time_libraries, paths, device, reference.inputs, UNTUNED_REPEATS, time_s
     )
-    reference.seconds = statistics.median(await_future(timing, time_left)["untuned"])
+    reference.run_s = statistics.median(await_future(timing, time_left)["untuned"])
 
 
 def _start_onnxruntime(

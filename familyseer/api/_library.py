@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from familyseer.errors import UserError
-from familyseer.export._jobs import compact, flatten
+from familyseer.export._jobs import flatten
 from familyseer.export._manifest import LIBRARY, check_manifest
 from familyseer.export.use import input_specs, names_of, order_inputs, seed_of
 from familyseer.tvm_env import load_tvm
@@ -103,7 +103,7 @@ class Library:
         """An array as a tensor on the library's device; one that is a tensor already stays it."""
         if isinstance(array, self.tvm.runtime.Tensor):
             return array
-        return self.tvm.runtime.tensor(compact(np.asarray(array)), device=self.device)
+        return self.tvm.runtime.tensor(np.asarray(array), device=self.device)
 
     def output_names(self, count: int) -> list[str]:
         """Names of so many outputs."""

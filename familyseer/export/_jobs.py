@@ -30,14 +30,6 @@ class _Library:
         return time.perf_counter() - began
 
 
-def compact(array: Any) -> Any:
-    """A copy that is in one piece, with the strides that TVM expects of axes of length 1 too."""
-    import numpy as np
-
-    # numpy gives axes of length 1 strides that TVM's check for a compact tensor refuses
-    return np.ascontiguousarray(array).reshape(array.shape).copy()
-
-
 def run_library(path: str, device_type: str, inputs: list[Any]) -> list[Any]:
     """Runs a library's ``main`` once; the outputs come back as NumPy arrays, flattened."""
     return run_timed(path, device_type, inputs)[0]

@@ -52,6 +52,9 @@ class TuneOptions:
     max_rel_error
         The most that `precision` and `spamm` together may change an output of the model, relative
         to its largest magnitude.
+    exact_math
+        Leave exp, tanh, erf and the like to the C library, as TVM does, which is exact to a unit in
+        the last place and slow (CPU targets); otherwise `familyseer.vector_math` computes them.
     tracker, device_key
         ``HOST:PORT`` of a TVM RPC tracker and the key of its devices that measure candidates; both
         or none, None to measure on this machine.
@@ -73,6 +76,7 @@ class TuneOptions:
     precision: str = "float32"
     spamm: bool = False
     max_rel_error: float = MAX_REL_ERROR
+    exact_math: bool = False
     tracker: str | None = None
     device_key: str | None = None
 

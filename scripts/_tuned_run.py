@@ -20,6 +20,8 @@ class TunedRun:
     ----------
     inputs
         Random ones, in the model's order.
+    exact_math
+        Whether its library leaves exp and the like to the C library.
     """
 
     name: str
@@ -27,6 +29,7 @@ class TunedRun:
     target: Any
     device: str
     inputs: list[Any]
+    exact_math: bool
 
 
 def read_run(out: Path) -> TunedRun:
@@ -43,4 +46,12 @@ def read_run(out: Path) -> TunedRun:
     )
     made = example_inputs(model.inputs, seed=0)
     inputs = [made[spec.name] for spec in model.inputs]
-    return TunedRun(summary["model"], fuse(model.mod, target), target, summary["device"], inputs)
+    return TunedRun(
+        summary["model"],
+        fuse(model.mod, target),
+        target,
+        summary["device"],
+        inputs,
+        # runs from before there was a choice had no other
+        summary["options"].get("exact_math", True),
+    )

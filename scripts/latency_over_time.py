@@ -62,6 +62,7 @@ def library_of(run: TunedRun, subgraphs: list[Subgraph], tuning: Path, path: Pat
         path,
         # as a run ships what it measured nothing of
         plainly=True,
+        vector_math=not run.exact_math,
     )
     return len(best)
 

@@ -43,6 +43,7 @@ def tune(
     without: Sequence[str] = (),
     spamm: bool = False,
     max_rel_error: float = MAX_REL_ERROR,
+    exact_math: bool = False,
     tracker: str | None = None,
     device_key: str | None = None,
 ) -> Result:
@@ -97,6 +98,9 @@ def tune(
     max_rel_error
         The most that `precision` and `spamm` together may change an output, relative to its largest
         magnitude.
+    exact_math
+        Leave exp, tanh, erf and the like to the C library (CPU targets): exact to a unit in the
+        last place, and slow; otherwise they are within 8 of them, see `familyseer.vector_math`.
     tracker, device_key
         ``"HOST:PORT"`` of a TVM RPC tracker and the key of its devices that measure candidates.
 
@@ -133,6 +137,7 @@ def tune(
             precision=precision,
             spamm=spamm,
             max_rel_error=max_rel_error,
+            exact_math=exact_math,
             tracker=tracker,
             device_key=device_key,
         )

@@ -67,6 +67,12 @@ _DEFAULT_BUDGET_S = 600.0
     help="The most that --precision and --spamm together may change an output, relative to its "
     "largest magnitude.",
 )
+@click.option(
+    "--exact-math",
+    is_flag=True,
+    help="Leave exp, tanh, erf and the like to the C library on CPUs, exact to a unit in the last "
+    "place and slow; otherwise they are within 8 of them.",
+)
 @options.tracker_option
 @options.device_key_option
 @click.option(

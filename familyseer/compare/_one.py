@@ -57,7 +57,13 @@ def run_one(spec: dict[str, Any], started_at: float) -> dict[str, Any]:
 
         tune_random(target, ledger, spec["seed"])
     elapsed_s = min(ledger.elapsed_s(), ledger.budget_s)
-    build_library(with_schedules(fused, ledger.best_mod), target, out / "model.so")
+    build_library(
+        with_schedules(fused, ledger.best_mod),
+        target,
+        out / "model.so",
+        # all that differs from ours is then the search
+        vector_math=spec["tuner"] != STOCK,
+    )
     estimate = ledger.estimated_s()
     result = {
         "trials": ledger.trials,

@@ -21,7 +21,7 @@ def warm_workers(target: Any) -> Iterator[tuple[WarmBuilder, Any]]:
         The target is CUDA and no GPU here runs its code.
     """
     with ExitStack() as stack:
-        builder = WarmBuilder()
+        builder = WarmBuilder(vector_math=True)
         stack.callback(builder.close)
         on_gpu = device_type(target) == "cuda"
         runner: Any = GpuRunner(arch=str(target.attrs["arch"])) if on_gpu else WarmRunner()

@@ -11,6 +11,7 @@ from familyseer.export._plain import plain_schedules
 from familyseer.records._files import FAILED_S
 from familyseer.subgraphs import Subgraph
 from familyseer.tvm_env import load_tvm
+from familyseer.vector_math import vectorisable
 
 
 def best_records(database: Any, subgraphs: Collection[Subgraph]) -> dict[int, list[Any]]:
@@ -64,13 +65,17 @@ def schedule_the_rest(mod: Any, target: Any, *, plainly: bool = False) -> Any:
         )(mod.clone())  # dlight schedules in place
 
 
-def build_library(mod: Any, target: Any, path: Path, *, plainly: bool = False) -> None:
+def build_library(
+    mod: Any, target: Any, path: Path, *, plainly: bool = False, vector_math: bool = False
+) -> None:
     """Compiles a scheduled module and writes it as a shared library, whole or not at all.
 
-    What has no schedule is compiled as `schedule_the_rest` says.
+    What has no schedule is compiled as `schedule_the_rest` says. With `vector_math` a processor
+    computes exp and the like in vectors (`familyseer.vector_math`), otherwise as TVM has it.
     """
     tvm = load_tvm(intrinsics=True)
-    executable = tvm.compile(schedule_the_rest(mod, target, plainly=plainly), target)
+    whole = schedule_the_rest(mod, target, plainly=plainly)
+    executable = tvm.compile(vectorisable(whole, target) if vector_math else whole, target)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, mode=0o755) as draft:
         executable.export_library(str(draft))

@@ -80,7 +80,7 @@ def probe(
     # the intrinsics that both builds and candidates ask for; counted, since a run pays for it too
     load_tvm(intrinsics=True)
     with ExitStack() as stack:
-        builder = WarmBuilder(workers=options.workers)
+        builder = WarmBuilder(workers=options.workers, vector_math=not options.exact_math)
         stack.callback(builder.close)
         local = WarmRunner()
         stack.callback(local.close)

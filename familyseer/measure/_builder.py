@@ -41,6 +41,10 @@ class WarmBuilder(_PyBuilder):
         replaced.
     memory_mib
         Most memory of one build, linker and all, in MiB; see `WorkerPool`.
+    vector_math
+        Whether candidates for processors compute exp and the like in vectors, as the libraries that
+        FamilySeer ships do. Where TVM compiles what was tuned, give it
+        `familyseer.vector_math.vectorisable` of the scheduled module, or leave this off.
     """
 
     def __init__(
@@ -49,9 +53,11 @@ class WarmBuilder(_PyBuilder):
         workers: int | None = None,
         timeout_s: float = 30.0,
         memory_mib: int | None = None,
+        vector_math: bool = False,
     ) -> None:
         super().__init__()
         self.timeout_s = timeout_s
+        self.vector_math = vector_math
         self.pool = WorkerPool(
             workers or available_cores(), calls_per_worker=200, memory_mib=memory_mib
         )
@@ -70,7 +76,9 @@ class WarmBuilder(_PyBuilder):
         limit = self.timeout_s if timeout_s is None else min(timeout_s, self.timeout_s)
         # made here, so that what a build that is killed has written can be found
         own = tempfile.mkdtemp(dir=self.folder)
-        future = self.pool.submit(build_candidate, mod, target, own, spilling, timeout_s=limit)
+        future = self.pool.submit(
+            build_candidate, mod, target, own, spilling, self.vector_math, timeout_s=limit
+        )
 
         def clear_away(done: Future[Any]) -> None:
             failed = done.cancelled() or done.exception() is not None

@@ -23,6 +23,7 @@ from familyseer.measure._timing import (
     time_rotating,
 )
 from familyseer.tvm_env import load_tvm
+from familyseer.vector_math import vectorisable
 
 
 class Built(NamedTuple):
@@ -55,7 +56,9 @@ class Refused:
     resources: Resources | None = None
 
 
-def build_candidate(mod: Any, target: Any, folder: str, spilling: bool = False) -> Built | Refused:
+def build_candidate(
+    mod: Any, target: Any, folder: str, spilling: bool = False, vector_math: bool = False
+) -> Built | Refused:
     """Compiles a scheduled subgraph to a loadable library in `folder`, its own and empty.
 
     A CUDA candidate that the compiler refuses,
@@ -65,6 +68,8 @@ def build_candidate(mod: Any, target: Any, folder: str, spilling: bool = False) 
     ----------
     spilling
         Whether a candidate that can be launched is given although it spills.
+    vector_math
+        Whether a processor computes exp and the like in vectors (`familyseer.vector_math`).
     """
     started = time.perf_counter()
     tvm = load_tvm(intrinsics=True)
@@ -76,6 +81,8 @@ def build_candidate(mod: Any, target: Any, folder: str, spilling: bool = False) 
             if isinstance(found, Refused):
                 return found
             return Built(path, time.perf_counter() - started, found)
+        if vector_math:
+            mod = vectorisable(mod, target)
         built = tvm.driver.build(mod, target=target)
         if not _link_object(built, path):
             built.export_library(path)

@@ -185,7 +185,9 @@ class _Run:
         from familyseer.run._runners import make_runner
 
         self.device = device_type(self.target)
-        self.builder = WarmBuilder(workers=self.options.workers)
+        self.builder = WarmBuilder(
+            workers=self.options.workers, vector_math=not self.options.exact_math
+        )
         self.stack.callback(self.builder.close)
         # whole libraries and checks run on this machine, wherever candidates do
         self.local = WarmRunner()
@@ -340,6 +342,7 @@ class _Run:
                 self.clock,
                 on_phase=self._enter,
                 checker=self.checker,
+                vector_math=not self.options.exact_math,
             )
             remove_manifest(self.options.out)
             end = finisher.finish(self.subgraphs, self.database, self.options.out / "model.so")

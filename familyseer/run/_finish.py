@@ -127,6 +127,8 @@ class Finisher:
     checker
         The one that the search was given, which knows what is right already. By default one of its
         own, whose reproducers go to the folder ``quarantine`` beside the library.
+    vector_math
+        Whether the tuned library computes exp and the like as `familyseer.vector_math` says.
     """
 
     def __init__(
@@ -139,6 +141,7 @@ class Finisher:
         clock: Clock,
         on_phase: Callable[[str], None] = lambda _: None,
         checker: Checker | None = None,
+        vector_math: bool = False,
     ) -> None:
         self.fused = fused
         self.target = target
@@ -148,6 +151,7 @@ class Finisher:
         self.clock = clock
         self.on_phase = on_phase
         self.checker = checker
+        self.vector_math = vector_math
         self._attempts = 0
         self._time_left: Callable[[], float]
 
@@ -253,6 +257,7 @@ class Finisher:
                 self.target,
                 candidate,
                 plainly=True,
+                vector_math=self.vector_math,
             )
         except Exception as error:  # whatever a pass or LLVM throws at a bad schedule
             log.warning("the tuned library cannot be compiled: %s", str(error).splitlines()[-1:])

@@ -112,6 +112,7 @@ _PLAIN: dict[str, tuple[type, ...]] = {
     "max_rel_error": (int, float),
     "resume": (bool,),
     "spamm": (bool,),
+    "exact_math": (bool,),
     "warm_start_any_target": (bool,),
     "tracker": (str, type(None)),
     "device_key": (str, type(None)),

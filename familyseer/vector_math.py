@@ -1,0 +1,220 @@
+"""Exponentials, tanh, erf, sigmoids and whole powers that a processor computes many at a time.
+
+TVM's code for processors calls the C library for them, one element after the other: a GELU after a
+product of matrices may take longer than the product. Here they become the polynomials and quotients
+of polynomials that Cephes (``expf``) and Eigen (``tanh``, ``erf``) compute, in plain arithmetic
+that LLVM turns into vector instructions. It is a change of the code alone, made when a schedule is
+compiled: the subgraph, its trace and its place in a database stay what they were.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from familyseer.tvm_env import load_tvm
+
+# Cephes, expf.c: a polynomial for exp(f) - 1 - f over f^2, and ln 2 in two parts of which the first
+# has so few bits that its product with a whole number is exact
+_EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)
+_LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
+# beyond these the result is infinite, or zero, in single precision
+_EXP_LEAST, _EXP_MOST = -104.0, 89.0
+# Eigen, MathFunctionsImpl.h and SpecialFunctionsImpl.h: the polynomials of x^2 above and below the
+# line, highest power first
+_TANH_ABOVE = (
+    -2.76076847742355e-16,
+    2.00018790482477e-13,
+    -8.60467152213735e-11,
+    5.12229709037114e-08,
+    1.48572235717979e-05,
+    6.37261928875436e-04,
+    4.89352455891786e-03,
+)
+_TANH_BELOW = (
+    1.19825839466702e-06,
+    1.18534705686654e-04,
+    2.26843463243900e-03,
+    4.89352518554385e-03,
+)
+_ERF_ABOVE = (
+    -2.72614225801306e-10,
+    2.77068142495902e-08,
+    -2.10102402082508e-06,
+    -5.69250639462346e-05,
+    -7.34990630326855e-04,
+    -2.95459980854025e-03,
+    -1.60960333262415e-02,
+)
+_ERF_BELOW = (
+    -1.45660718464996e-05,
+    -2.13374055278905e-04,
+    -1.68282697438203e-03,
+    -7.37332916720468e-03,
+    -1.42647390514189e-02,
+)
+# where the quotients times x come out as 1 or a little more, and stay so
+_TANH_MOST, _ERF_MOST = 9.0, 3.9
+# TVM takes eight times as long to compile each further function inside another
+_MOST_DEPTH = 3
+# a power of more than so many is rounded too often on the way
+_MOST_POWER = 8
+
+
+def vectorisable(mod: Any, target: Any) -> Any:
+    """A module whose float32 ``exp``, ``tanh``, ``erf``, ``sigmoid`` and ``pow`` are arithmetic.
+
+    Results are within 8 units in the last place of the true ones (2 for ``exp``), and infinities
+    and NaN as the C library's; a power is taken apart where its exponent is a whole constant of 2
+    to 8. Doubles and halves stay as they are, and so does what has three others inside one another
+    in its argument.
+
+    Parameters
+    ----------
+    mod
+        A module of TIR functions, scheduled or not, or of Relax functions that call them. It is not
+        changed.
+    target
+        For other targets than LLVM's the module is given back: GPUs have instructions for these.
+    """
+    if target.kind.name != "llvm":
+        return mod
+    tvm = load_tvm()
+    from tvm_ffi import structural_map
+
+    spellings = _spellings()
+
+    def respelled(call: Any) -> Any:
+        if not _is_one(call, spellings) or _depth(call, spellings) > _MOST_DEPTH:
+            return call
+        return spellings[call.op.name](call)
+
+    found = {}
+    for name, function in mod.functions_items():
+        if isinstance(function, tvm.tirx.PrimFunc):
+            body = structural_map(function.body, (tvm.ir.Call, respelled), order="pre")
+            if not body.same_as(function.body):
+                found[name] = function.with_body(body)
+    if not found:
+        return mod
+    changed = mod.clone()
+    for name, function in found.items():
+        changed.update_func(name, function)
+    return changed
+
+
+def _is_one(call: Any, spellings: Mapping[str, Any]) -> bool:
+    return getattr(call.op, "name", "") in spellings and call.ty.dtype == "float32"
+
+
+def _depth(call: Any, spellings: Mapping[str, Any]) -> int:
+    """Of calls that are respelled, how many are inside one another, this one counted."""
+    from tvm_ffi import structural_walk
+    from tvm_ffi.structural import WalkResult
+
+    deepest = 0
+
+    def look(inner: Any) -> Any:
+        nonlocal deepest
+        if not _is_one(inner, spellings):
+            return None
+        deepest = max(deepest, _depth(inner, spellings))
+        return WalkResult.SKIP
+
+    structural_walk(call.args, (load_tvm().ir.Call, look), order="pre")
+    return deepest + 1
+
+
+def _spellings() -> dict[str, Callable[[Any], Any]]:
+    return {
+        "tirx.exp": lambda call: _named(call.args[0], _exp),
+        "tirx.tanh": lambda call: _named(call.args[0], _tanh),
+        "tirx.erf": lambda call: _named(call.args[0], _erf),
+        "tirx.sigmoid": lambda call: _named(0.0 - call.args[0], lambda x: 1.0 / (_exp(x) + 1.0)),
+        "tirx.pow": _whole_power,
+    }
+
+
+def _named(value: Any, use: Callable[[Any], Any]) -> Any:
+    """What `use` makes of a variable that stands for a value, so that it is computed once."""
+    tirx = load_tvm().tirx
+    name = tirx.Var("v", "float32")
+    return tirx.Let(name, value, use(name))
+
+
+def _within(x: Any, least: float, most: float) -> Any:
+    """x moved into a range. NaN stays: TVM takes the second operand where no comparison holds.
+
+    (No condition would do: TVM's passes put what a name stands for in its place to judge one, which
+    takes time that doubles and more with each function inside another.)
+    """
+    tirx = load_tvm().tirx
+    return tirx.max(_number(least), tirx.min(_number(most), x))
+
+
+def _exp(x: Any) -> Any:
+    tirx = load_tvm().tirx
+
+    def power_of_two(n: Any) -> Any:
+        return tirx.reinterpret("float32", (n + 127) << 23)
+
+    def scaled(y: Any, n: Any) -> Any:
+        # in two steps, as the least and the greatest results are out of one step's reach
+        half = tirx.Var("half", "int32")
+        return tirx.Let(half, n >> 1, y * power_of_two(half) * power_of_two(n - half))
+
+    def rest(x: Any, whole: Any) -> Any:
+        n = tirx.Var("n", "int32")
+        f = x - whole * _number(_LN2_HIGH) - whole * _number(_LN2_LOW)
+        value = _named(f, lambda f: _polynomial(f, _EXP) * (f * f) + f + 1.0)
+        return tirx.Let(n, tirx.Cast("int32", whole), scaled(value, n))
+
+    def reduced(x: Any) -> Any:
+        return _named(tirx.floor(x * _number(math.log2(math.e)) + 0.5), lambda n: rest(x, n))
+
+    return _named(_within(x, _EXP_LEAST, _EXP_MOST), reduced)
+
+
+def _tanh(x: Any) -> Any:
+    return _odd(x, _TANH_ABOVE, _TANH_BELOW, _TANH_MOST)
+
+
+def _erf(x: Any) -> Any:
+    return _odd(x, _ERF_ABOVE, _ERF_BELOW, _ERF_MOST)
+
+
+def _odd(x: Any, above: tuple[float, ...], below: tuple[float, ...], most: float) -> Any:
+    """x times a quotient of polynomials of x^2, never beyond -1 and 1."""
+
+    def quotient(x: Any) -> Any:
+        value = _named(x * x, lambda s: x * (_polynomial(s, above) / _polynomial(s, below)))
+        return _within(value, -1.0, 1.0)
+
+    return _named(_within(x, -most, most), quotient)
+
+
+def _whole_power(call: Any) -> Any:
+    base, exponent = call.args
+    power = getattr(exponent, "value", None)
+    if power is None or power != int(power) or not 2 <= power <= _MOST_POWER:
+        return call
+    return _named(base, lambda x: _product(x, int(power)))
+
+
+def _product(x: Any, power: int) -> Any:
+    if power == 1:
+        return x
+    half = _named(_product(x, power // 2), lambda h: h * h)
+    return half * x if power % 2 else half
+
+
+def _polynomial(x: Any, coefficients: tuple[float, ...]) -> Any:
+    value = _number(coefficients[0])
+    for coefficient in coefficients[1:]:
+        value = value * x + _number(coefficient)
+    return value
+
+
+def _number(value: float) -> Any:
+    return load_tvm().tirx.const(value, "float32")

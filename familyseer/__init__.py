@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from familyseer.errors import RunError, UserError
     from familyseer.measure import WarmBuilder, WarmRunner
     from familyseer.search import FamilyTaskScheduler
+    from familyseer.vector_math import vectorisable
 
 __version__ = "0.1.0"
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "load",
     "tune",
     "tune_relax",
+    "vectorisable",
 ]
 
 __getattr__ = lazily(
@@ -49,6 +51,7 @@ __getattr__ = lazily(
         "WarmBuilder": "familyseer.measure",
         "WarmRunner": "familyseer.measure",
         "tune_relax": "familyseer._hook",
+        "vectorisable": "familyseer.vector_math",
     },
 )
 

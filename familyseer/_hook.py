@@ -40,6 +40,7 @@ def tune_relax(
     strategy: Any = "evolutionary",
     seed: int | None = None,
     module_equality: str = "structural",
+    vector_math: bool = False,
 ) -> Any:
     """Tunes a Relax module whose functions are lowered to TIR and fused.
 
@@ -63,6 +64,9 @@ def tune_relax(
     builder, runner, cost_model, task_scheduler
         ``"warm"``, ``"warm"``, ``"family"`` and ``"family"`` are this project's; the names and
         objects that MetaSchedule knows work too.
+    vector_math
+        Whether ``"warm"`` builds candidates for processors with exp and the like computed in
+        vectors, for those who then compile `familyseer.vectorisable` of the module.
     space
         ``"auto"`` is MetaSchedule's own, ``"post-order-apply"``, but for CUDA, where it is
         `ops.cuda_space.design_space`.
@@ -94,7 +98,7 @@ def tune_relax(
     tvm = load_tvm(intrinsics=True)
     with ExitStack() as stack:
         if builder == "warm":
-            builder = WarmBuilder()
+            builder = WarmBuilder(vector_math=vector_math)
             stack.callback(builder.close)
         if runner == "warm":
             kind = device_type(tvm.target.Target(target))
@@ -176,6 +180,7 @@ def tuning_pipeline(
     *,
     budget_s: float | None = None,
     total_trials: int | None = None,
+    exact_math: bool = False,
     **tuning: Any,
 ) -> tvm.transform.Pass:
     """The Relax pipeline ``relax.get_pipeline("familyseer", target=..., budget_s=...)``.
@@ -190,19 +195,25 @@ def tuning_pipeline(
         Where records are kept; a later run with the same folder starts from them.
     budget_s, total_trials
         Wall-clock seconds and candidates for tuning; 0 trials only applies what `work_dir` has.
+    exact_math
+        Leave exp, tanh, erf and the like to the C library, as TVM does, on processors; otherwise
+        they are made arithmetic that works on vectors, see `familyseer.vectorisable`.
     tuning
         Further arguments of `tune_relax`.
     """
     tvm = load_tvm(intrinsics=True)
     from familyseer.subgraphs import fuse
+    from familyseer.vector_math import vectorisable
 
     @tvm.transform.module_pass(opt_level=0)
     def run(mod: Any, _context: Any) -> Any:
         chosen = tvm.target.Target(target)
         fused = fuse(mod, chosen)
         if total_trials != 0:
-            tune_relax(fused, {}, chosen, work_dir, total_trials, budget_s=budget_s, **tuning)
+            made_so = {"budget_s": budget_s, "vector_math": not exact_math, **tuning}
+            tune_relax(fused, {}, chosen, work_dir, total_trials, **made_so)
         with chosen:
-            return tvm.relax.transform.MetaScheduleApplyDatabase(work_dir)(fused)
+            applied = tvm.relax.transform.MetaScheduleApplyDatabase(work_dir)(fused)
+        return applied if exact_math else vectorisable(applied, chosen)
 
     return run

@@ -34,3 +34,16 @@ def make_dense() -> Any:
         return Subgraph(index, subgraph_key(mod), f"matmul_{n}x{m}x{k}", mod, weight, flops)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def softmax_model() -> Any:
+    """A Relax module that takes a softmax."""
+    relax = load_tvm().relax
+    build = relax.BlockBuilder()
+    x = relax.Var("x", relax.TensorType((16, 64), "float32"))
+    with build.function("main", [x]):
+        with build.dataflow():
+            out = build.emit_output(build.emit(relax.op.nn.softmax(x, axis=-1)))
+        build.emit_func_output(out)
+    return build.get()

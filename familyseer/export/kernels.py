@@ -82,7 +82,9 @@ def export_kernels(out: Path, folder: Path) -> dict[str, Any]:
     kind = "cpu" if target.kind.name == "llvm" else str(target.kind.name)
     if kind not in ("cpu", "cuda"):
         raise UserError(f"{out}: tuned for {kind}; kernel libraries are for llvm and cuda targets")
-    fill = _filling(out, product, kind, target)
+    options = summary.get("options")
+    exact = isinstance(options, dict) and options.get("exact_math") is True
+    fill = _filling(out, product, kind, target, vector_math=not exact)
     _tell_of_layers(summary)
     with replacing(folder) as draft:
         described = fill(draft)
@@ -113,13 +115,15 @@ def export_kernels(out: Path, folder: Path) -> dict[str, Any]:
 
 
 def _filling(
-    out: Path, product: TunedProduct | None, kind: str, target: Any
+    out: Path, product: TunedProduct | None, kind: str, target: Any, *, vector_math: bool
 ) -> Callable[[Path], list[dict[str, Any]]]:
     """What writes the kernels into a folder and describes them."""
     if product is not None and kind == "cuda":
         return partial(_fill_cuda_product, product, str(target.attrs["arch"]))
     chosen = _with_arguments(choose(out) if product is None else [product.for_cpu()])
-    return partial(_fill_cpu if kind == "cpu" else _fill_cuda, chosen, target)
+    if kind == "cuda":
+        return partial(_fill_cuda, chosen, target)
+    return partial(_fill_cpu, chosen, target, vector_math)
 
 
 def _tell_of_layers(summary: Mapping[str, Any]) -> None:
@@ -155,9 +159,11 @@ def _with_arguments(chosen: list[Tuned]) -> list[Named]:
     return found
 
 
-def _fill_cpu(chosen: list[Named], target: Any, draft: Path) -> list[dict[str, Any]]:
+def _fill_cpu(
+    chosen: list[Named], target: Any, vector_math: bool, draft: Path
+) -> list[dict[str, Any]]:
     kernels = [(_PREFIX + name, tuned, arguments) for name, tuned, arguments in chosen]
-    built = _cpu.build_shared_object(kernels, target, draft)
+    built = _cpu.build_shared_object(kernels, target, draft, vector_math=vector_math)
     heads = [(symbol, arguments) for symbol, _, arguments in kernels if symbol in built]
     arch = str(target.attrs.get("mcpu", "") or "any CPU")
     (draft / _c_text.HEADER).write_text(_c_text.header(heads, arch), "utf-8")

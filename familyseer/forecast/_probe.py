@@ -80,7 +80,7 @@ def probe(
     # the intrinsics that both builds and candidates ask for; counted, since a run pays for it too
     load_tvm(intrinsics=True)
     with ExitStack() as stack:
-        builder = WarmBuilder(workers=options.workers, vector_math=not options.exact_math)
+        builder = WarmBuilder(workers=options.workers)
         stack.callback(builder.close)
         local = WarmRunner()
         stack.callback(local.close)
@@ -89,6 +89,7 @@ def probe(
             heaviest = sorted(subgraphs, key=lambda s: -s.flops * s.weight)
             until = clock.now() + _AS_THEY_ARE_SHARE * clock.tuning_left_s()
             _measure_as_they_are(found, heaviest, target, builder, local, until)
+        builder.vector_math = not options.exact_math
         say("measuring candidates")
         runner = make_runner(options, target, local, clock, stack, Observer())
         rounds = _make_rounds(options, subgraphs, families, target, clock, builder, runner)

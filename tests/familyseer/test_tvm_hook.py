@@ -168,6 +168,23 @@ def test_the_pipeline_is_registered(module: Any, cpu: Any, tmp_path: Path) -> No
     assert (tmp_path / "database_tuning_record.json").read_text().count("\n") == 6
 
 
+@pytest.mark.parametrize("exact", [False, True])
+def test_the_pipeline_computes_exp_in_vectors_unless_told_not_to(
+    softmax_model: Any, cpu: Any, tmp_path: Path, exact: bool
+) -> None:
+    relax = load_tvm().relax
+    pipeline = relax.get_pipeline(
+        "familyseer", target=cpu, work_dir=str(tmp_path), total_trials=2, exact_math=exact
+    )
+    tuned = pipeline(softmax_model)
+    assert ("T.exp" in tuned.script()) == exact
+    x = np.random.default_rng(0).normal(size=(16, 64)).astype(np.float32)
+    vm = relax.VirtualMachine(load_tvm().compile(tuned, cpu), load_tvm().cpu())
+    powers = np.exp(x.astype(np.float64))
+    got = vm["main"](load_tvm().runtime.tensor(x)).numpy()
+    np.testing.assert_allclose(got, powers / powers.sum(axis=1, keepdims=True), rtol=1e-5)
+
+
 @pytest.mark.parametrize("first", ["familyseer", "tvm"])
 def test_the_pipeline_is_registered_whatever_is_imported_first(first: str) -> None:
     second = {"familyseer": "tvm", "tvm": "familyseer"}[first]

@@ -23,6 +23,7 @@ from familyseer.export._kernels._choose import Tuned, one_line
 from familyseer.export._kernels._lower import NotPlainError, finish_host, lower
 from familyseer.kernels._manifest import Argument, machine_name, this_machine
 from familyseer.tvm_env import load_tvm
+from familyseer.vector_math import vectorisable
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,11 @@ def raw_symbol(symbol: str) -> str:
 
 
 def build_shared_object(
-    kernels: Sequence[tuple[str, Tuned, Sequence[Argument]]], target: Any, folder: Path
+    kernels: Sequence[tuple[str, Tuned, Sequence[Argument]]],
+    target: Any,
+    folder: Path,
+    *,
+    vector_math: bool = False,
 ) -> list[str]:
     """Writes the shared object of CPU kernels into a folder.
 
@@ -62,6 +67,8 @@ def build_shared_object(
     ----------
     kernels
         Symbol, scheduled subgraph and arguments of each.
+    vector_math
+        Whether they compute exp and the like as `familyseer.vector_math` says.
 
     Returns
     -------
@@ -81,7 +88,8 @@ def build_shared_object(
     for symbol, tuned, arguments in kernels:
         raw = raw_symbol(symbol)
         try:
-            functions[raw] = _plain_parameters(lower(tuned.mod, target, raw)[0], raw)
+            mod = vectorisable(tuned.mod, target) if vector_math else tuned.mod
+            functions[raw] = _plain_parameters(lower(mod, target, raw)[0], raw)
         except Exception as error:  # whatever a pass throws at a bad schedule
             log.warning("%s: is left out: %s", tuned.name, one_line(error))
             continue

@@ -21,6 +21,8 @@ _EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.66
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
 # beyond these the result is infinite, or zero, in single precision
 _EXP_LEAST, _EXP_MOST = -104.0, 89.0
+# more than the logarithm to base 2 of any result is below zero: a conversion rounds towards zero
+_POSITIVE = 256
 # Eigen, MathFunctionsImpl.h and SpecialFunctionsImpl.h: the polynomials of x^2 above and below the
 # line, highest power first
 _TANH_ABOVE = (
@@ -164,14 +166,14 @@ def _exp(x: Any) -> Any:
         half = tirx.Var("half", "int32")
         return tirx.Let(half, n >> 1, y * power_of_two(half) * power_of_two(n - half))
 
-    def rest(x: Any, whole: Any) -> Any:
+    def reduced(x: Any) -> Any:
         n = tirx.Var("n", "int32")
+        # to the nearest whole number, with a conversion that every processor has for vectors
+        nearest = x * _number(math.log2(math.e)) + _number(_POSITIVE + 0.5)
+        whole = tirx.Cast("float32", n)
         f = x - whole * _number(_LN2_HIGH) - whole * _number(_LN2_LOW)
         value = _named(f, lambda f: _polynomial(f, _EXP) * (f * f) + f + 1.0)
-        return tirx.Let(n, tirx.Cast("int32", whole), scaled(value, n))
-
-    def reduced(x: Any) -> Any:
-        return _named(tirx.floor(x * _number(math.log2(math.e)) + 0.5), lambda n: rest(x, n))
+        return tirx.Let(n, tirx.Cast("int32", nearest) - _POSITIVE, scaled(value, n))
 
     return _named(_within(x, _EXP_LEAST, _EXP_MOST), reduced)
 
@@ -196,8 +198,8 @@ def _odd(x: Any, above: tuple[float, ...], below: tuple[float, ...], most: float
 
 def _whole_power(call: Any) -> Any:
     base, exponent = call.args
-    power = getattr(exponent, "value", None)
-    if power is None or power != int(power) or not 2 <= power <= _MOST_POWER:
+    power = float(getattr(exponent, "value", math.nan))
+    if not power.is_integer() or not 2 <= power <= _MOST_POWER:
         return call
     return _named(base, lambda x: _product(x, int(power)))
 

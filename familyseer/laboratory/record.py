@@ -77,7 +77,7 @@ class Recorder:
         self.target = target
         self.candidates = candidates
         self.seed = seed
-        self.builder = WarmBuilder()
+        self.builder = WarmBuilder(vector_math=True)
         self.runner = WarmRunner(plan=RunPlan(margin=MARGIN))
         self.features = CandidateFeatures()
 

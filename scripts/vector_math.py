@@ -1,11 +1,12 @@
 """What exp, tanh, erf and sigmoids cost on this processor, one at a time and in vectors.
 
-    python scripts/vector_math.py [OUT ...]
+    python scripts/vector_math.py [OUT ...] [--stock OUT=DATABASE]
 
 Each function is timed on numbers as networks have them (normally distributed) and on what a mask
 makes of them (half at -1e9), in turns with the C library's. Of each finished run in OUT the best
 records are compiled both ways, and the two libraries are timed end to end in turns: the schedules
-are the same. What it writes: ``benchmarks/results/vector-math.json``.
+are the same. Where stock MetaSchedule tuned the model too, its database is taken into the turns.
+What it writes: ``benchmarks/results/vector-math.json``.
 """
 
 from __future__ import annotations
@@ -76,17 +77,21 @@ def of_functions(turns: int) -> list[dict[str, Any]]:
     return rows
 
 
-def of_run(out: Path, repeats: int, pool: WorkerPool) -> dict[str, Any]:
-    """Milliseconds of a run's model under its best records, both ways."""
+def of_run(out: Path, stock: Path | None, repeats: int, pool: WorkerPool) -> dict[str, Any]:
+    """Milliseconds of a run's model under its best records, and stock's, both ways."""
     run = read_run(out)
-    best = best_records(RecordBook(out / "tuning"), extract_subgraphs(run.fused, run.target))
-    applied = apply_records(run.fused, run.target, [records[0] for records in best.values()])
+    subgraphs = extract_subgraphs(run.fused, run.target)
+    databases = {"": out / "tuning"} | ({} if stock is None else {"stock, ": stock})
     with tempfile.TemporaryDirectory() as folder:
         paths = {}
-        for way, vector_math in (("C library", False), ("vectors", True)):
-            path = Path(folder) / f"{int(vector_math)}.so"
-            build_library(applied, run.target, path, plainly=True, vector_math=vector_math)
-            paths[way] = str(path)
+        for whose, database in databases.items():
+            best = best_records(RecordBook(database), subgraphs)
+            records = [found[0] for found in best.values()]
+            applied = apply_records(run.fused, run.target, records)
+            for way, vector_math in (("C library", False), ("vectors", True)):
+                path = Path(folder) / f"{len(paths)}.so"
+                build_library(applied, run.target, path, plainly=True, vector_math=vector_math)
+                paths[whose + way] = str(path)
         times = pool.submit(time_libraries, paths, run.device, run.inputs, repeats, 120.0).result()
     ms = {way: statistics.median(found) * 1e3 for way, found in times.items()}
     return {"model": run.name, "ms": ms, "turns": min(len(found) for found in times.values())}
@@ -94,17 +99,19 @@ def of_run(out: Path, repeats: int, pool: WorkerPool) -> dict[str, Any]:
 
 @click.command()
 @click.argument("runs", nargs=-1, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--stock", multiple=True, metavar="OUT=DATABASE", help="Of a run's model, stock's.")
 @click.option("--repeats", type=click.IntRange(min=1), default=100, show_default=True)
-def main(runs: tuple[Path, ...], repeats: int) -> None:
+def main(runs: tuple[Path, ...], stock: tuple[str, ...], repeats: int) -> None:
     """Time the functions, and the models of the finished runs RUNS, both ways."""
     load_tvm(intrinsics=True)
+    others = {Path(out): Path(database) for out, _, database in (s.partition("=") for s in stock)}
     functions = of_functions(repeats)
     for row in functions:
         click.echo(f"{row['function']:>8} {row['data']}: {row['ns']}")
     models = []
     with WorkerPool(1) as pool:
         for out in runs:
-            models.append(of_run(out, repeats, pool))
+            models.append(of_run(out, others.get(out), repeats, pool))
             click.echo(models[-1])
     click.echo(f"written: {save('vector-math', {'functions': functions, 'models': models})}")
 

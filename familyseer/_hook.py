@@ -196,8 +196,8 @@ def tuning_pipeline(
     budget_s, total_trials
         Wall-clock seconds and candidates for tuning; 0 trials only applies what `work_dir` has.
     exact_math
-        Leave exp, tanh, erf and the like to the C library, as TVM does, on processors; otherwise
-        they are made arithmetic that works on vectors, see `familyseer.vectorisable`.
+        Leave exp, tanh, erf and the like as they are, which TVM compiles to calls of the C library
+        on processors; otherwise they are made arithmetic, see `familyseer.vectorisable`.
     tuning
         Further arguments of `tune_relax`.
     """

@@ -53,8 +53,8 @@ class TuneOptions:
         The most that `precision` and `spamm` together may change an output of the model, relative
         to its largest magnitude.
     exact_math
-        Leave exp, tanh, erf and the like to the C library, as TVM does, which is exact to a unit in
-        the last place and slow (CPU targets); otherwise `familyseer.vector_math` computes them.
+        Compile exp, tanh, erf and the like as TVM does (CPU targets), mostly to calls of the C
+        library, and not as `familyseer.vector_math` does.
     tracker, device_key
         ``HOST:PORT`` of a TVM RPC tracker and the key of its devices that measure candidates; both
         or none, None to measure on this machine.

@@ -99,8 +99,9 @@ def tune(
         The most that `precision` and `spamm` together may change an output, relative to its largest
         magnitude.
     exact_math
-        Leave exp, tanh, erf and the like to the C library (CPU targets): exact to a unit in the
-        last place, and slow; otherwise they are within 8 of them, see `familyseer.vector_math`.
+        Compile exp, tanh, erf and the like as TVM does (CPU targets), mostly to calls of the C
+        library, which are slow; otherwise to vector code that is within 8 units in the last place,
+        see `familyseer.vectorisable`.
     tracker, device_key
         ``"HOST:PORT"`` of a TVM RPC tracker and the key of its devices that measure candidates.
 

@@ -70,8 +70,8 @@ _DEFAULT_BUDGET_S = 600.0
 @click.option(
     "--exact-math",
     is_flag=True,
-    help="Leave exp, tanh, erf and the like to the C library on CPUs, exact to a unit in the last "
-    "place and slow; otherwise they are within 8 of them.",
+    help="On CPUs, compile exp, tanh, erf and the like as TVM does, mostly to calls of the C library, "
+    "which are slow; otherwise to vector code that is within 8 units in the last place.",
 )
 @options.tracker_option
 @options.device_key_option

@@ -70,8 +70,8 @@ _DEFAULT_BUDGET_S = 600.0
 @click.option(
     "--exact-math",
     is_flag=True,
-    help="On CPUs, compile exp, tanh, erf and the like as TVM does, mostly to calls of the C library, "
-    "which are slow; otherwise to vector code that is within 8 units in the last place.",
+    help="On CPUs, compile exp, tanh, erf and the like as TVM does, mostly to slow calls of the C "
+    "library; otherwise to vector code that is within 8 units in the last place.",
 )
 @options.tracker_option
 @options.device_key_option

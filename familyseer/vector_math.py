@@ -68,9 +68,9 @@ def vectorisable(mod: Any, target: Any) -> Any:
     """A module whose float32 ``exp``, ``tanh``, ``erf``, ``sigmoid`` and ``pow`` are arithmetic.
 
     Results are within 8 units in the last place of the true ones (2 for ``exp``; a sigmoid below
-    3e-39 is 0, as TVM's is), and infinities and NaN as the C library's; a power is taken apart where
-    its exponent is a whole constant of 2 to 8. Doubles and halves stay as they are, and so does
-    what has three others inside one another in its argument.
+    3e-39 is 0, as TVM's is), and infinities and NaN as the C library's; a power is taken apart
+    where its exponent is a whole constant of 2 to 8. Doubles and halves stay as they are, and so
+    does what has three others inside one another in its argument.
 
     Parameters
     ----------

@@ -83,7 +83,7 @@ def of_run(out: Path, stock: Path | None, repeats: int, pool: WorkerPool) -> dic
     subgraphs = extract_subgraphs(run.fused, run.target)
     databases = {"": out / "tuning"} | ({} if stock is None else {"stock, ": stock})
     with tempfile.TemporaryDirectory() as folder:
-        paths = {}
+        paths: dict[str, str] = {}
         for whose, database in databases.items():
             best = best_records(RecordBook(database), subgraphs)
             records = [found[0] for found in best.values()]

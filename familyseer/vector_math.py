@@ -10,7 +10,7 @@ compiled: the subgraph, its trace and its place in a database stay what they wer
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from familyseer.tvm_env import load_tvm
@@ -85,12 +85,10 @@ def vectorisable(mod: Any, target: Any) -> Any:
     tvm = load_tvm()
     from tvm_ffi import structural_map
 
-    spellings = _spellings()
-
     def respelled(call: Any) -> Any:
-        if not _is_one(call, spellings) or _depth(call, spellings) > _MOST_DEPTH:
+        if not _is_one(call) or _depth(call) > _MOST_DEPTH:
             return call
-        return spellings[call.op.name](call)
+        return _SPELLINGS[call.op.name](call)
 
     found = {}
     for name, function in mod.functions_items():
@@ -106,11 +104,11 @@ def vectorisable(mod: Any, target: Any) -> Any:
     return changed
 
 
-def _is_one(call: Any, spellings: Mapping[str, Any]) -> bool:
-    return getattr(call.op, "name", "") in spellings and call.ty.dtype == "float32"
+def _is_one(call: Any) -> bool:
+    return getattr(call.op, "name", "") in _SPELLINGS and call.ty.dtype == "float32"
 
 
-def _depth(call: Any, spellings: Mapping[str, Any]) -> int:
+def _depth(call: Any) -> int:
     """Of calls that are respelled, how many are inside one another, this one counted."""
     from tvm_ffi import structural_walk
     from tvm_ffi.structural import WalkResult
@@ -119,23 +117,13 @@ def _depth(call: Any, spellings: Mapping[str, Any]) -> int:
 
     def look(inner: Any) -> Any:
         nonlocal deepest
-        if not _is_one(inner, spellings):
+        if not _is_one(inner):
             return None
-        deepest = max(deepest, _depth(inner, spellings))
+        deepest = max(deepest, _depth(inner))
         return WalkResult.SKIP
 
     structural_walk(call.args, (load_tvm().ir.Call, look), order="pre")
     return deepest + 1
-
-
-def _spellings() -> dict[str, Callable[[Any], Any]]:
-    return {
-        "tirx.exp": lambda call: _named(call.args[0], _exp),
-        "tirx.tanh": lambda call: _named(call.args[0], _tanh),
-        "tirx.erf": lambda call: _named(call.args[0], _erf),
-        "tirx.sigmoid": lambda call: _named(0.0 - call.args[0], lambda x: 1.0 / (_exp(x) + 1.0)),
-        "tirx.pow": _whole_power,
-    }
 
 
 def _named(value: Any, use: Callable[[Any], Any]) -> Any:
@@ -220,3 +208,12 @@ def _polynomial(x: Any, coefficients: tuple[float, ...]) -> Any:
 
 def _number(value: float) -> Any:
     return load_tvm().tirx.const(value, "float32")
+
+
+_SPELLINGS: dict[str, Callable[[Any], Any]] = {
+    "tirx.exp": lambda call: _named(call.args[0], _exp),
+    "tirx.tanh": lambda call: _named(call.args[0], _tanh),
+    "tirx.erf": lambda call: _named(call.args[0], _erf),
+    "tirx.sigmoid": lambda call: _named(0.0 - call.args[0], lambda x: 1.0 / (_exp(x) + 1.0)),
+    "tirx.pow": _whole_power,
+}

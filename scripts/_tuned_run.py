@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from familyseer.export._compile import apply_records, best_records, build_library
 from familyseer.models import example_inputs, load_model
-from familyseer.subgraphs import fuse
+from familyseer.records import RecordBook
+from familyseer.subgraphs import Subgraph, fuse
 from familyseer.tvm_env import load_tvm
 
 
@@ -55,3 +57,17 @@ def read_run(out: Path) -> TunedRun:
         # runs from before there was a choice had no other
         summary["options"].get("exact_math", True),
     )
+
+
+def library_of(run: TunedRun, subgraphs: list[Subgraph], tuning: Path, path: Path) -> int:
+    """Compiles the best of a database; returns how many subgraphs it has schedules for."""
+    best = best_records(RecordBook(tuning), subgraphs)
+    build_library(
+        apply_records(run.fused, run.target, [records[0] for records in best.values()]),
+        run.target,
+        path,
+        # as a run ships what it measured nothing of
+        plainly=True,
+        vector_math=not run.exact_math,
+    )
+    return len(best)

@@ -19,16 +19,14 @@ from typing import Any
 
 import click
 from _results import save
-from _tuned_run import TunedRun, read_run
+from _tuned_run import library_of, read_run
 
 from familyseer.compare import Point, read_curve
 from familyseer.duration import parse_duration
-from familyseer.export._compile import apply_records, best_records, build_library
 from familyseer.export._jobs import time_libraries
 from familyseer.measure import WorkerPool
-from familyseer.records import RecordBook
 from familyseer.records._files import RECORDS, WORKLOADS
-from familyseer.subgraphs import Subgraph, extract_subgraphs
+from familyseer.subgraphs import extract_subgraphs
 
 
 def parse_beside(text: str) -> tuple[str, Path]:
@@ -51,20 +49,6 @@ def first_records(tuning: Path, trials: int, folder: Path) -> Path:
     with (tuning / RECORDS).open("rb") as whole, (folder / RECORDS).open("wb") as part:
         part.writelines(islice(whole, trials))
     return folder
-
-
-def library_of(run: TunedRun, subgraphs: list[Subgraph], tuning: Path, path: Path) -> int:
-    """Compiles the best of a database; returns how many subgraphs it has schedules for."""
-    best = best_records(RecordBook(tuning), subgraphs)
-    build_library(
-        apply_records(run.fused, run.target, [records[0] for records in best.values()]),
-        run.target,
-        path,
-        # as a run ships what it measured nothing of
-        plainly=True,
-        vector_math=not run.exact_math,
-    )
-    return len(best)
 
 
 @click.command()

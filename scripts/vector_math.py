@@ -14,18 +14,17 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 from _results import save
-from _tuned_run import read_run
+from _tuned_run import library_of, read_run
 
-from familyseer.export._compile import apply_records, best_records, build_library
 from familyseer.export._jobs import time_libraries
 from familyseer.measure import WorkerPool
-from familyseer.records import RecordBook
 from familyseer.subgraphs import extract_subgraphs
 from familyseer.target import resolve_target
 from familyseer.tvm_env import load_tvm
@@ -85,12 +84,9 @@ def of_run(out: Path, stock: Path | None, repeats: int, pool: WorkerPool) -> dic
     with tempfile.TemporaryDirectory() as folder:
         paths: dict[str, str] = {}
         for whose, database in databases.items():
-            best = best_records(RecordBook(database), subgraphs)
-            records = [found[0] for found in best.values()]
-            applied = apply_records(run.fused, run.target, records)
-            for way, vector_math in (("C library", False), ("vectors", True)):
+            for way, exact in (("C library", True), ("vectors", False)):
                 path = Path(folder) / f"{len(paths)}.so"
-                build_library(applied, run.target, path, plainly=True, vector_math=vector_math)
+                library_of(replace(run, exact_math=exact), subgraphs, database, path)
                 paths[whose + way] = str(path)
         times = pool.submit(time_libraries, paths, run.device, run.inputs, repeats, 120.0).result()
     ms = {way: statistics.median(found) * 1e3 for way, found in times.items()}

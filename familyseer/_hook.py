@@ -210,8 +210,16 @@ def tuning_pipeline(
         chosen = tvm.target.Target(target)
         fused = fuse(mod, chosen)
         if total_trials != 0:
-            made_so = {"budget_s": budget_s, "vector_math": not exact_math, **tuning}
-            tune_relax(fused, {}, chosen, work_dir, total_trials, **made_so)
+            tune_relax(
+                fused,
+                {},
+                chosen,
+                work_dir,
+                total_trials,
+                budget_s=budget_s,
+                vector_math=not exact_math,
+                **tuning,
+            )
         with chosen:
             applied = tvm.relax.transform.MetaScheduleApplyDatabase(work_dir)(fused)
         return applied if exact_math else vectorisable(applied, chosen)

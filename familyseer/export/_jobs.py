@@ -84,6 +84,41 @@ def time_libraries(
     return times
 
 
+def time_calls(
+    path: str, device_type: str, inputs: list[Any], repeats: int
+) -> dict[str, list[list[float]]]:
+    """Seconds of every call that a library's ``main`` makes: by name, a list a run.
+
+    What a function calls itself is not in its own time. The device is waited for before and after
+    each call, which on a GPU takes away the overlap that a whole run has.
+    """
+    library = _Library(path, device_type)
+    tensors = library.tensors(inputs)
+    library.time_once(tensors)
+    runs: list[dict[str, list[float]]] = []
+    # of the calls that have begun: when, and how long what they called took
+    open_calls: list[list[float]] = []
+
+    def instrument(func: Any, name: str, before: bool, result: Any, *args: Any) -> None:
+        library.device.sync()
+        if before:
+            open_calls.append([0.0, 0.0])
+            open_calls[-1][0] = time.perf_counter()
+            return
+        now = time.perf_counter()
+        began, inside = open_calls.pop()
+        if open_calls:
+            open_calls[-1][1] += now - began
+        runs[-1].setdefault(str(name), []).append(now - began - inside)
+
+    library.vm.set_instrument(instrument)
+    # the first run brings the instrument itself into the caches
+    for _ in range(repeats + 1):
+        runs.append({})
+        library.time_once(tensors)
+    return {name: [run.get(name, []) for run in runs[1:]] for name in runs[1]}
+
+
 def run_onnx(path: str, inputs: Mapping[str, Any]) -> list[Any]:
     """Runs an ONNX file once in ONNX Runtime on the CPU; the outputs as NumPy arrays."""
     import onnxruntime

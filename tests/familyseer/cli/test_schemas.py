@@ -103,6 +103,7 @@ def test_what_using_a_library_tells_conforms(tmp_path: Path, cpu: Any) -> None:
     write(out / "summary.json", told)
     build_library(fuse(load_model("mlp").mod, cpu), cpu, out / "model.so")
     conforms(printed("bench", out, "--repeat", "2"), "bench")
+    conforms(printed("bench", out, "--repeat", "2", "--by-subgraph"), "bench")
     np.savez(tmp_path / "in.npz", x=np.zeros((1, 784), "float32"))
     conforms(printed("run", out, "-i", tmp_path / "in.npz", "-o", tmp_path / "o.npz"), "run")
 

@@ -211,3 +211,34 @@ def test_bench_shows_latencies(out: Path, monkeypatch: pytest.MonkeyPatch) -> No
     ]
     assert asked == [(out, 7, 3)]
     assert json.loads(CliRunner().invoke(main, [*args, "--json"]).stdout)["median_us"] == 150.0
+
+
+def test_bench_shows_what_takes_longest_by_subgraph(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def row(name: str, us: float, candidate_us: float | None) -> dict[str, Any]:
+        return {
+            "name": name,
+            "family": None if candidate_us is None else "conv2d",
+            "calls": 2,
+            "us": us,
+            "share": us / 250.0,
+            "candidate_us": candidate_us,
+        }
+
+    rows = [row("fused_conv2d", 200.0, 100.0), row("vm.builtin", 29.0, None)]
+    rows += [row(f"fused_add{i}", 1.0, 1.0) for i in range(21)]
+    keys = {"median_us": 150.0, "min_us": 148.0, "p90_us": 160.0, "repeats": 7}
+    monkeypatch.setattr("familyseer.export.use.bench_library", lambda *_: dict(keys))
+    monkeypatch.setattr("familyseer.export.profile.time_subgraphs", lambda *_: rows)
+    lines = CliRunner().invoke(main, ["bench", str(out), "--by-subgraph"]).stdout.splitlines()
+    assert lines[4:8] == [
+        "",
+        "subgraph      calls  in the model  share  as candidates  ratio",
+        "fused_conv2d      2        200 us    80%         100 us  2.00x",
+        "vm.builtin        2       29.0 us    12%              -      -",
+    ]
+    assert lines[-2] == "and 3 smaller ones, 1% (--all shows them)"
+    assert lines[-1].startswith("sum 250 us")
+    every = CliRunner().invoke(main, ["bench", str(out), "--all"]).stdout.splitlines()
+    assert len(every) == len(lines) + 2

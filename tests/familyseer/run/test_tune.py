@@ -152,6 +152,25 @@ def test_bench_times_the_library(tuned: tuple[Path, dict[str, Any], float]) -> N
     timed = json.loads(ran.stdout)
     assert timed["repeats"] == 20
     assert 0 < timed["min_us"] <= timed["median_us"] <= timed["p90_us"]
+    assert timed["subgraphs"] is None
+
+
+def test_bench_times_each_subgraph_in_the_library(
+    tuned: tuple[Path, dict[str, Any], float],
+) -> None:
+    out, summary, _ = tuned
+    ran = command("bench", str(out), "--repeat", "20", "--by-subgraph", "--json")
+    assert ran.returncode == 0, ran.stderr
+    rows = {row["name"]: row for row in json.loads(ran.stdout)["subgraphs"]}
+    families = json.loads((out / "families.json").read_text())["families"]
+    members = {one["name"]: one for family in families for one in family["subgraphs"]}
+    assert len(members) == summary["subgraphs"]
+    assert {name for name, row in rows.items() if row["family"]} == set(members)
+    for name, one in members.items():
+        assert rows[name]["calls"] == one["weight"]
+        assert rows[name]["us"] > 0
+        assert rows[name]["candidate_us"] > 0
+    assert sum(row["share"] for row in rows.values()) == pytest.approx(1)
 
 
 def test_an_out_with_a_run_is_refused_without_resume(

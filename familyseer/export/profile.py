@@ -1,0 +1,98 @@
+"""Where a tuned library's time goes: every subgraph inside the whole model, beside its candidate.
+
+A candidate is timed alone, on random data. Where the same schedule takes longer in the model, the
+reason is no longer the search's to find: operands that come from memory instead of caches, other
+data, the work around the kernels.
+"""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+from familyseer.export._jobs import time_calls
+from familyseer.export._manifest import check_manifest
+from familyseer.export.use import input_specs, read_summary
+from familyseer.models import example_inputs
+from familyseer.report import _facts as facts
+from familyseer.report._read import read_run
+
+_RUNTIME = "vm.builtin"
+
+
+def time_subgraphs(out: Path, repeat: int, seed: int) -> list[dict[str, Any]]:
+    """Times each function of the tuned library within whole-model runs, on random inputs.
+
+    Timing a call takes a few microseconds itself, a part of which is in the call's time; the sum of
+    all is more than the latency of the library, and much more where the functions are tiny.
+
+    Parameters
+    ----------
+    repeat
+        Whole-model runs.
+    seed
+        Of the inputs.
+
+    Returns
+    -------
+    list of dict
+        What takes longest first. ``name``, the function's, or ``vm.builtin`` for all that TVM's
+        virtual machine does between the kernels; ``family``, None if it is no subgraph; ``calls``
+        in a run; ``us``, the median over runs of all its calls together; ``share`` of the sum;
+        ``candidate_us``, as many calls of the candidate that it was compiled from, as the tuning
+        run timed it, None if it was compiled from none.
+
+    Raises
+    ------
+    UserError
+        OUT holds no finished run, or not the library that the run wrote.
+    """
+    summary = read_summary(out)
+    check_manifest(out)
+    specs = input_specs(summary)
+    made = example_inputs(specs, seed=seed)
+    arrays = [made[spec.name] for spec in specs]
+    times = time_calls(str(out / "model.so"), summary["device"], arrays, repeat)
+    candidates = _candidates(out)
+    rows: list[dict[str, Any]] = []
+    for name, runs in _merged(times).items():
+        calls = len(runs[0])
+        family, best_us = candidates.get(name, (None, None))
+        rows.append(
+            {
+                "name": name,
+                "family": family,
+                "calls": calls,
+                "us": statistics.median(map(sum, runs)) * 1e6,
+                "candidate_us": None if best_us is None else best_us * calls,
+            }
+        )
+    total = sum(row["us"] for row in rows)
+    for row in rows:
+        row["share"] = row["us"] / total
+    return sorted(rows, key=lambda row: -row["us"])
+
+
+def _merged(times: dict[str, list[list[float]]]) -> dict[str, list[list[float]]]:
+    """The virtual machine's own functions as one."""
+    merged: dict[str, list[list[float]]] = {}
+    for name, runs in times.items():
+        own = name.startswith(f"{_RUNTIME}.")
+        into = merged.setdefault(_RUNTIME if own else name, [[] for _ in runs])
+        for together, calls in zip(into, runs, strict=True):
+            together.extend(calls)
+    return merged
+
+
+def _candidates(out: Path) -> dict[str, tuple[str, float | None]]:
+    """By the function's name: its family, and the best candidate in microseconds."""
+    run = read_run(out)
+    fell_back = facts.mapping(run.summary, "fell_back")
+    found: dict[str, tuple[str, float | None]] = {}
+    for family in run.families:
+        for one in family["subgraphs"]:
+            schedule = run.schedules.get(one["key"])
+            known = schedule is not None and one["name"] not in fell_back
+            found[one["name"]] = family["name"], schedule.run_us if schedule and known else None
+    return found

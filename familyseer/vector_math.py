@@ -1,10 +1,10 @@
-"""Exponentials, tanh, erf, sigmoids and whole powers that a processor computes many at a time.
+"""Exponentials, logarithms, tanh, erf, sigmoids and whole powers, many at a time on a processor.
 
 TVM's code for processors calls the C library for them, one element after the other: a GELU after a
 product of matrices may take longer than the product. Here they become the polynomials and quotients
-of polynomials that Cephes (``expf``) and Eigen (``tanh``, ``erf``) compute, in plain arithmetic
-that LLVM turns into vector instructions. It is a change of the code alone, made when a schedule is
-compiled: the subgraph, its trace and its place in a database stay what they were.
+of polynomials that Cephes (``expf``, ``logf``) and Eigen (``tanh``, ``erf``) compute, in plain
+arithmetic that LLVM turns into vector instructions. It is a change of the code alone, made when a
+schedule is compiled: the subgraph, its trace and its place in a database stay what they were.
 """
 
 from __future__ import annotations
@@ -23,6 +23,21 @@ _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
 _EXP_LEAST, _EXP_MOST = -104.0, 89.0
 # more than the logarithm to base 2 of any result is below zero: a conversion rounds towards zero
 _POSITIVE = 256
+# Cephes, logf.c: a polynomial for log(1 + f) - f + f^2 / 2 over f^3
+_LOG = (
+    7.0376836292e-2,
+    -1.1514610310e-1,
+    1.1676998740e-1,
+    -1.2420140846e-1,
+    1.4249322787e-1,
+    -1.6668057665e-1,
+    2.0000714765e-1,
+    -2.4999993993e-1,
+    3.3333331174e-1,
+)
+# the bits of the root of a half: what a logarithm is computed of is brought between it and twice it
+_ROOT_OF_HALF = 0x3F3504F3
+_NAN, _INFINITY, _MINUS_INFINITY = 0x7FC00000, 0x7F800000, -0x800000
 # Eigen, MathFunctionsImpl.h and SpecialFunctionsImpl.h: the polynomials of x^2 above and below the
 # line, highest power first
 _TANH_ABOVE = (
@@ -65,12 +80,12 @@ _MOST_POWER = 8
 
 
 def vectorisable(mod: Any, target: Any) -> Any:
-    """A module whose float32 ``exp``, ``tanh``, ``erf``, ``sigmoid`` and ``pow`` are arithmetic.
+    """A module that computes float32 exp, log, tanh, erf, sigmoids and powers by arithmetic.
 
-    Results are within 8 units in the last place of the true ones (2 for ``exp``; a sigmoid below
-    3e-39 is 0, as TVM's is), and infinities and NaN as the C library's; a power is taken apart
-    where its exponent is a whole constant of 2 to 8. Doubles and halves stay as they are, and so
-    does what has three others inside one another in its argument.
+    Results are within 8 units in the last place of the true ones (2 for exp and log; a sigmoid
+    below 3e-39 is 0, as TVM's is), and infinities and NaN as the C library's; a power is taken
+    apart where its exponent is a whole constant of 2 to 8. Doubles and halves stay as they are, and
+    so does what has three others inside one another in its argument.
 
     Parameters
     ----------
@@ -147,7 +162,7 @@ def _exp(x: Any) -> Any:
     tirx = load_tvm().tirx
 
     def power_of_two(n: Any) -> Any:
-        return tirx.reinterpret("float32", (n + 127) << 23)
+        return _float_of((n + 127) << 23)
 
     def scaled(y: Any, n: Any) -> Any:
         # in two steps, as the least and the greatest results are out of one step's reach
@@ -164,6 +179,33 @@ def _exp(x: Any) -> Any:
         return tirx.Let(n, tirx.Cast("int32", nearest) - _POSITIVE, scaled(value, n))
 
     return _named(_within(x, _EXP_LEAST, _EXP_MOST), reduced)
+
+
+def _log(x: Any) -> Any:
+    tirx = load_tvm().tirx
+    bits, size, small, n = (tirx.Var(name, "int32") for name in ("bits", "size", "small", "n"))
+
+    def near_one(f: Any) -> Any:
+        e = tirx.Cast("float32", n + 64 * small)
+        rest = _polynomial(f, _LOG) * (f * f * f) + e * _number(_LN2_LOW) - f * f * 0.5
+        return rest + f + e * _number(_LN2_HIGH)
+
+    # masks, all ones where the name holds: a condition would be judged, see `_within`
+    zero = (size - 1) >> 31
+    not_finite = ((_INFINITY - 1) - size) >> 31
+    # to be added: nothing for what has a logarithm, else the result itself
+    result = (bits >> 31 & ~zero & _NAN) | (zero & _MINUS_INFINITY) | (not_finite & size)
+    # a denormal number is multiplied by 2^64 first
+    scaled = tirx.reinterpret("int32", x * _float_of((small & (64 << 23)) + (127 << 23)))
+    value = _named(_float_of(scaled - (n << 23)) - 1.0, near_one) + _float_of(result)
+    value = tirx.Let(n, (scaled - _ROOT_OF_HALF) >> 23, value)
+    value = tirx.Let(small, (size - (1 << 23)) >> 31, value)
+    value = tirx.Let(size, bits & 0x7FFFFFFF, value)
+    return tirx.Let(bits, tirx.reinterpret("int32", x), value)
+
+
+def _float_of(bits: Any) -> Any:
+    return load_tvm().tirx.reinterpret("float32", bits)
 
 
 def _tanh(x: Any) -> Any:
@@ -212,6 +254,7 @@ def _number(value: float) -> Any:
 
 _SPELLINGS: dict[str, Callable[[Any], Any]] = {
     "tirx.exp": lambda call: _named(call.args[0], _exp),
+    "tirx.log": lambda call: _named(call.args[0], _log),
     "tirx.tanh": lambda call: _named(call.args[0], _tanh),
     "tirx.erf": lambda call: _named(call.args[0], _erf),
     "tirx.sigmoid": lambda call: _named(0.0 - call.args[0], lambda x: 1.0 / (_exp(x) + 1.0)),

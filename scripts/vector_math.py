@@ -1,11 +1,12 @@
-"""What exp, tanh, erf and sigmoids cost on this processor, one at a time and in vectors.
+"""What exp, log, tanh, erf and sigmoids cost on this processor, one at a time and in vectors.
 
     python scripts/vector_math.py [OUT ...] [--stock OUT=DATABASE]
 
 Each function is timed on numbers as networks have them (normally distributed) and on what a mask
-makes of them (half at -1e9), in turns with the C library's. Of each finished run in OUT the best
-records are compiled both ways, and the two libraries are timed end to end in turns: the schedules
-are the same. Where stock MetaSchedule tuned the model too, its database is taken into the turns.
+makes of them (half at -1e9), a logarithm on their absolute values, in turns with the C library's.
+Of each finished run in OUT the best records are compiled both ways, and the two libraries are timed
+end to end in turns: the schedules are the same. Where stock MetaSchedule tuned the model too, its
+database is taken into the turns.
 What it writes: ``benchmarks/results/vector-math.json``.
 """
 
@@ -31,7 +32,7 @@ from familyseer.tvm_env import load_tvm
 from familyseer.vector_math import vectorisable
 
 ELEMENTS = 1 << 16
-FUNCTIONS = ("exp", "tanh", "erf", "sigmoid")
+FUNCTIONS = ("exp", "log", "tanh", "erf", "sigmoid")
 
 
 def kernels_of(name: str, target: Any) -> dict[str, Any]:
@@ -71,6 +72,8 @@ def of_functions(turns: int) -> list[dict[str, Any]]:
     for name in FUNCTIONS:
         kernels = kernels_of(name, target)
         for data, numbers in (("normal", normal), ("masked", masked)):
+            if name == "log":
+                numbers = np.abs(numbers)
             ns = nanoseconds(kernels, numbers, turns)
             rows.append({"function": name, "data": data, "ns": ns})
     return rows

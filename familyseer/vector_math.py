@@ -195,8 +195,9 @@ def _log(x: Any) -> Any:
     not_finite = ((_INFINITY - 1) - size) >> 31
     # to be added: nothing for what has a logarithm, else the result itself
     result = (bits >> 31 & ~zero & _NAN) | (zero & _MINUS_INFINITY) | (not_finite & size)
-    # a denormal number is multiplied by 2^64 first
-    scaled = tirx.reinterpret("int32", x * _float_of((small & (64 << 23)) + (127 << 23)))
+    # of x without its sign, so that no difference overflows; a denormal number times 2^64
+    scale = _float_of((small & (64 << 23)) + (127 << 23))
+    scaled = tirx.reinterpret("int32", _float_of(size) * scale)
     value = _named(_float_of(scaled - (n << 23)) - 1.0, near_one) + _float_of(result)
     value = tirx.Let(n, (scaled - _ROOT_OF_HALF) >> 23, value)
     value = tirx.Let(small, (size - (1 << 23)) >> 31, value)

@@ -102,8 +102,7 @@ def time_calls(
     def instrument(func: Any, name: str, before: bool, result: Any, *args: Any) -> None:
         library.device.sync()
         if before:
-            open_calls.append([0.0, 0.0])
-            open_calls[-1][0] = time.perf_counter()
+            open_calls.append([time.perf_counter(), 0.0])
             return
         now = time.perf_counter()
         began, inside = open_calls.pop()

@@ -255,7 +255,7 @@ def _number(value: float) -> Any:
 
 _SPELLINGS: dict[str, Callable[[Any], Any]] = {
     "tirx.exp": lambda call: _named(call.args[0], _exp),
-    "tirx.log": lambda call: _named(call.args[0], _log),
+    "tirx.log": lambda call: _log(call.args[0]),
     "tirx.tanh": lambda call: _named(call.args[0], _tanh),
     "tirx.erf": lambda call: _named(call.args[0], _erf),
     "tirx.sigmoid": lambda call: _named(0.0 - call.args[0], lambda x: 1.0 / (_exp(x) + 1.0)),

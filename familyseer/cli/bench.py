@@ -34,12 +34,7 @@ def command(
     with results_only():
         from familyseer.export.use import bench_library
 
-        measured = bench_library(out, repeat, seed)
-        measured["subgraphs"] = None
-        if by_subgraph or every:
-            from familyseer.export.profile import time_subgraphs
-
-            measured["subgraphs"] = time_subgraphs(out, repeat, seed)
+        measured = bench_library(out, repeat, seed, by_subgraph or every)
     if as_json:
         print_json(measured)
         return

@@ -12,27 +12,26 @@ from pathlib import Path
 from typing import Any
 
 from familyseer.export._jobs import time_calls
-from familyseer.export._manifest import check_manifest
-from familyseer.export.use import input_specs, read_summary
-from familyseer.models import example_inputs
 from familyseer.report import _facts as facts
 from familyseer.report._read import read_run
 
 _RUNTIME = "vm.builtin"
 
 
-def time_subgraphs(out: Path, repeat: int, seed: int) -> list[dict[str, Any]]:
-    """Times each function of the tuned library within whole-model runs, on random inputs.
+def time_subgraphs(out: Path, device: str, inputs: list[Any], repeat: int) -> list[dict[str, Any]]:
+    """Times each function of the tuned library within whole-model runs.
 
     Timing a call takes a few microseconds itself, a part of which is in the call's time; the sum of
     all is more than the latency of the library, and much more where the functions are tiny.
 
     Parameters
     ----------
+    out
+        Of a finished run whose library is the one that it wrote.
+    device, inputs
+        Where the library runs, and an array an input, in its order.
     repeat
         Whole-model runs.
-    seed
-        Of the inputs.
 
     Returns
     -------
@@ -42,18 +41,8 @@ def time_subgraphs(out: Path, repeat: int, seed: int) -> list[dict[str, Any]]:
         in a run; ``us``, the median over runs of all its calls together; ``share`` of the sum;
         ``candidate_us``, as many calls of the candidate that it was compiled from, as the tuning
         run timed it, None if it was compiled from none.
-
-    Raises
-    ------
-    UserError
-        OUT holds no finished run, or not the library that the run wrote.
     """
-    summary = read_summary(out)
-    check_manifest(out)
-    specs = input_specs(summary)
-    made = example_inputs(specs, seed=seed)
-    arrays = [made[spec.name] for spec in specs]
-    times = time_calls(str(out / "model.so"), summary["device"], arrays, repeat)
+    times = time_calls(str(out / "model.so"), device, inputs, repeat)
     candidates = _candidates(out)
     rows: list[dict[str, Any]] = []
     for name, runs in _merged(times).items():
@@ -92,7 +81,6 @@ def _candidates(out: Path) -> dict[str, tuple[str, float | None]]:
     found: dict[str, tuple[str, float | None]] = {}
     for family in run.families:
         for one in family["subgraphs"]:
-            schedule = run.schedules.get(one["key"])
-            known = schedule is not None and one["name"] not in fell_back
-            found[one["name"]] = family["name"], schedule.run_us if schedule and known else None
+            schedule = None if one["name"] in fell_back else run.schedules.get(one["key"])
+            found[one["name"]] = family["name"], None if schedule is None else schedule.run_us
     return found

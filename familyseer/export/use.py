@@ -186,14 +186,14 @@ def _kind(spec: InputSpec) -> str:
     return f"{spec.dtype}{list(spec.shape)}"
 
 
-def bench_library(out: Path, repeat: int, seed: int) -> dict[str, Any]:
+def bench_library(out: Path, repeat: int, seed: int, by_subgraph: bool = False) -> dict[str, Any]:
     """Times the tuned library on random inputs, whole-model runs.
 
     Returns
     -------
     dict
-        ``median_us``, ``min_us``, ``p90_us``, ``repeats``, and ``untuned_us`` as the run measured
-        it.
+        ``median_us``, ``min_us``, ``p90_us``, ``repeats``, ``untuned_us`` as the run measured it,
+        and ``subgraphs``, what `time_subgraphs` gives, None unless they are asked for.
 
     Raises
     ------
@@ -208,10 +208,17 @@ def bench_library(out: Path, repeat: int, seed: int) -> dict[str, Any]:
     paths = {"tuned": str(out / "model.so")}
     times = time_libraries(paths, summary["device"], arrays, repeat, float("inf"))["tuned"]
     times_us = [t * 1e6 for t in times]
+    subgraphs = None
+    if by_subgraph:
+        # reads a run's records and families, which no other use of a library needs
+        from familyseer.export.profile import time_subgraphs
+
+        subgraphs = time_subgraphs(out, summary["device"], arrays, repeat)
     return {
         "median_us": statistics.median(times_us),
         "min_us": min(times_us),
         "p90_us": float(np.percentile(times_us, 90)),
         "repeats": len(times_us),
         "untuned_us": summary.get("untuned_us"),
+        "subgraphs": subgraphs,
     }

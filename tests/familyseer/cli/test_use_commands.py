@@ -195,10 +195,11 @@ def test_weights_that_the_library_takes_may_be_left_out(tmp_path: Path) -> None:
 def test_bench_shows_latencies(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def bench_library(folder: Path, repeat: int, seed: int) -> dict[str, Any]:
+    def bench_library(folder: Path, repeat: int, seed: int, by_subgraph: bool) -> dict[str, Any]:
+        assert not by_subgraph
         asked.append((folder, repeat, seed))
         keys = {"median_us": 150.0, "min_us": 148.0, "p90_us": 160.0}
-        return {**keys, "repeats": repeat, "untuned_us": 300.0}
+        return {**keys, "repeats": repeat, "untuned_us": 300.0, "subgraphs": None}
 
     monkeypatch.setattr("familyseer.export.use.bench_library", bench_library)
     args = ["bench", str(out), "--repeat", "7", "--seed", "3"]
@@ -229,8 +230,11 @@ def test_bench_shows_what_takes_longest_by_subgraph(
     rows = [row("fused_conv2d", 200.0, 100.0), row("vm.builtin", 29.0, None)]
     rows += [row(f"fused_add{i}", 1.0, 1.0) for i in range(21)]
     keys = {"median_us": 150.0, "min_us": 148.0, "p90_us": 160.0, "repeats": 7}
-    monkeypatch.setattr("familyseer.export.use.bench_library", lambda *_: dict(keys))
-    monkeypatch.setattr("familyseer.export.profile.time_subgraphs", lambda *_: rows)
+
+    def bench_library(folder: Path, repeat: int, seed: int, by_subgraph: bool) -> dict[str, Any]:
+        return {**keys, "subgraphs": rows if by_subgraph else None}
+
+    monkeypatch.setattr("familyseer.export.use.bench_library", bench_library)
     lines = CliRunner().invoke(main, ["bench", str(out), "--by-subgraph"]).stdout.splitlines()
     assert lines[4:8] == [
         "",

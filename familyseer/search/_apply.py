@@ -49,27 +49,49 @@ def apply_decisions(
     return apply_trace(context, sketch.trace(vector), seed, mod)
 
 
-def apply_jobs(context: Any, jobs: Sequence[Job]) -> list[Any | None]:
-    """As `apply_decisions` of each sketch, vector and seed, in order.
+class Applier:
+    """Applies many vectors of decisions to one subgraph, side by side.
 
     TVM lets other threads run meanwhile, so as many of them work as the context may use. What comes
     out does not depend on their number.
+
+    Parameters
+    ----------
+    context
+        A tuning context with an initialised space generator.
     """
-    most = int(context.num_threads)
-    threads = min(most, len(jobs))
-    if threads < 2:
-        return [apply_decisions(context, *job) for job in jobs]
 
-    def work(first: int, mod: Any) -> list[Any | None]:
-        return [apply_decisions(context, *job, mod) for job in jobs[first::threads]]
+    def __init__(self, context: Any) -> None:
+        self._context = context
+        self._copies: list[Any] = []
 
-    # schedules made side by side must not share a module: MetaSchedule's own threads copy it, too
-    text = tvm.ir.save_json(context.mod)
-    mods = [tvm.ir.load_json(text) for _ in range(threads)]
-    done: list[Any | None] = [None] * len(jobs)
-    for first, schedules in enumerate(_pool(most).map(work, range(threads), mods)):
-        done[first::threads] = schedules
-    return done
+    def apply(self, jobs: Sequence[Job]) -> list[Any | None]:
+        """As `apply_decisions` of each sketch, vector and seed, in order."""
+        context = self._context
+        most = int(context.num_threads)
+        threads = min(most, len(jobs))
+        if threads < 2:
+            return [apply_decisions(context, *job) for job in jobs]
+
+        def work(first: int, mod: Any) -> list[Any | None]:
+            return [apply_decisions(context, *job, mod) for job in jobs[first::threads]]
+
+        done: list[Any | None] = [None] * len(jobs)
+        mods = self._modules(threads)
+        for first, schedules in enumerate(_pool(most).map(work, range(threads), mods)):
+            done[first::threads] = schedules
+        return done
+
+    def _modules(self, count: int) -> list[Any]:
+        """One for each thread: schedules made side by side must not share a module.
+
+        MetaSchedule's own threads have their copies, too. They are kept, for to make one takes as
+        long as to apply a trace.
+        """
+        if len(self._copies) < count:
+            text = tvm.ir.save_json(self._context.mod)
+            self._copies += [tvm.ir.load_json(text) for _ in range(count - len(self._copies))]
+        return self._copies[:count]
 
 
 @lru_cache(maxsize=1)

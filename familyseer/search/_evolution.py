@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from familyseer.search._apply import apply_jobs
+from familyseer.search._apply import Applier
 from familyseer.search._cascade import DecisionModel
 from familyseer.search._decisions import OPEN, Decisions, Slot
 from familyseer.search._sketch import Sketch, sketch_of
@@ -106,10 +106,10 @@ class Evolution:
         *,
         cascade: bool = True,
     ) -> None:
-        self.context = context
         self.sketches = list(sketches)
         self.cascade = cascade
         self.applications = 0
+        self._apply = Applier(context).apply
         self._scores = scores
         self._rescore = rescore
         self._rng = rng
@@ -147,7 +147,7 @@ class Evolution:
         seeds = [int(self._rng.integers(1, 2**31 - 1)) for _ in fresh]
         jobs = [(self.sketches[i], v, seed) for (i, v), seed in zip(fresh, seeds, strict=True)]
         applied = []
-        for (index, vector), schedule in zip(fresh, apply_jobs(self.context, jobs), strict=True):
+        for (index, vector), schedule in zip(fresh, self._apply(jobs), strict=True):
             if schedule is None:
                 self._refused.append((index, vector))
                 continue
@@ -288,7 +288,7 @@ class Evolution:
         jobs = [(self.sketches[k.genes[0]], k.genes[1], 1) for k in best]
         return [
             Applied(schedule, known.genes, int(structural_hash(schedule.mod)), known.score)
-            for known, schedule in zip(best, apply_jobs(self.context, jobs), strict=True)
+            for known, schedule in zip(best, self._apply(jobs), strict=True)
             if schedule is not None
         ]
 

@@ -122,7 +122,7 @@ def test_decisions_read_back_make_the_same_program_whatever_the_seed(padded: Spa
 
 @pytest.mark.parametrize("threads", [2, 3])
 def test_threads_apply_what_one_applies(padded: Space, cpu: Any, threads: int) -> None:
-    from familyseer.search._apply import apply_jobs
+    from familyseer.search._apply import Applier
 
     alone, sketches = padded
     together = new_context(Subgraph(0, "0" * 16, "conv", alone.mod, 1, 4e5), cpu, 0, threads)
@@ -133,8 +133,10 @@ def test_threads_apply_what_one_applies(padded: Space, cpu: Any, threads: int) -
     impossible = jobs[1][1].copy()
     impossible[next(slot.start for slot in jobs[1][0].slots if slot.kind == CHOICE)] = 1 << 20
     jobs[1] = (jobs[1][0], impossible, 1)
-    found = [[s and s.mod.script() for s in apply_jobs(c, jobs)] for c in (alone, together)]
-    assert found[0] == found[1]
+    one, many = Applier(alone), Applier(together)
+    # the second time on modules that schedules were made from already
+    found = [[s and s.mod.script() for s in a.apply(jobs)] for a in (one, many, many)]
+    assert found[0] == found[1] == found[2]
     assert [script is None for script in found[0]] == [i == 1 for i in range(len(jobs))]
 
 

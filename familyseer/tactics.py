@@ -20,7 +20,8 @@ class Tactics:
         What a subgraph's own measurements say beside the boosters, and candidates chosen by
         expected improvement (`costmodels._local`).
     seeds
-        Siblings' best traces, re-fitted, are tried first and bred from.
+        Siblings' best traces, re-fitted, are tried first and bred from; what a sibling finds later
+        is measured in those that have stalled.
     adaptive
         A round is as long as the model's recent predictions deserve.
     cascade

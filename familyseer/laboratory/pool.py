@@ -19,15 +19,16 @@ from costmodels.learner import Learner
 from familyseer.laboratory.clock import ReplayClock
 from familyseer.laboratory.tables import NetworkTable, Recorded
 from familyseer.search._cascade import DecisionModel
-from familyseer.search._decisions import DecisionSpace
+from familyseer.search._decisions import DecisionSpace, far_from
 from familyseer.search._policy import FORESEE_GAIN, appetite_after
 from familyseer.search._proposals import RANDOM_SHARE, SEED_SHARE
 from familyseer.search._rounds import (
-    NEAREST_SIBLINGS,
+    LEAST_TO_HEAR,
     SAMPLES_TO_EVOLVE,
     SAMPLES_TO_EVOLVE_FIRST,
-    SEEDS_OF_EACH,
+    STALLED,
 )
+from familyseer.search._siblings import NEAREST_SIBLINGS, SEEDS_OF_EACH
 from familyseer.search._task import TaskState
 from familyseer.subgraphs import Subgraph
 from familyseer.tactics import Tactics
@@ -82,6 +83,7 @@ class _Pool:
         self.measured = np.zeros(len(recorded), dtype=np.bool_)
         self.looked_at: dict[int, float] = {}
         self.seeded: set[tuple[int, int]] = set()
+        self.heard: set[tuple[int, int]] = set()
         self.vectors = [recorded.vector(i) for i in range(len(recorded))]
 
     def samplable(self) -> Indices:
@@ -93,6 +95,13 @@ class _Pool:
         measured = np.flatnonzero(self.measured & np.isfinite(self.recorded.seconds))
         order = measured[np.argsort(self.recorded.seconds[measured], kind="stable")]
         return [int(i) for i in order[:count]]
+
+    def is_far(self, index: int) -> bool:
+        """Whether nothing that was measured is a step away: the same but for one decision."""
+        kind = self.recorded.sketch[index]
+        measured = np.flatnonzero(self.measured & (self.recorded.sketch == kind))
+        others = [self.vectors[int(i)] for i in measured]
+        return far_from(self.spaces[int(kind)], self.vectors[index], others)
 
     def nearest(self, space: DecisionSpace, vector: Any) -> int | None:
         """The open candidate whose decisions are nearest to a sibling's, re-fitted; None if far."""
@@ -192,10 +201,17 @@ class PoolRounds:
             drawn = pool.samplable()
             chosen = _some(pool, drawn, min(count, len(drawn)))
             return PoolPlan(kind, state, [int(i) for i in chosen])
-        seeds = self._seeds(state, pool, count) if self.tactics.seeds else []
+        news: list[int] = []
+        seeds: list[int] = []
+        if self.tactics.seeds:
+            if kind == "steepest" and count >= LEAST_TO_HEAR and state.stalls >= STALLED:
+                news = self._news(state, pool)
+            seeds = [i for i in self._seeds(state, pool, count) if i not in news]
         known = self.cost_model.experience(state.family)
         evolve = known >= (SAMPLES_TO_EVOLVE_FIRST if kind == "first" else SAMPLES_TO_EVOLVE)
-        looked = self._look(pool, open_ones, seeds, 4 * count if not evolve else APPLIED, evolve)
+        looked = self._look(
+            pool, open_ones, [*news, *seeds], 4 * count if not evolve else APPLIED, evolve
+        )
         self.clock.worked(len(looked))
         scores = self._scores(state, pool, looked)
         for index, score in zip(looked, scores, strict=True):
@@ -207,7 +223,7 @@ class PoolRounds:
         ranked += [i for i in map(int, looked) if i not in ranked]
         # later they must earn their place like any other
         reserved = max(1, int(SEED_SHARE * count)) if kind == "first" else 0
-        picked = [i for i in ranked if i in seeds][:reserved]
+        picked = [*news, *[i for i in ranked if i in seeds][:reserved]]
         chance = max(1, round(RANDOM_SHARE * count)) if evolve and count > 4 else 0
         picked += [i for i in ranked if i not in picked][: count - chance - len(picked)]
         rest = np.asarray([i for i in pool.samplable() if int(i) not in picked], dtype=np.int64)
@@ -285,7 +301,8 @@ class PoolRounds:
         )
         return others[np.argsort(-ranks, kind="stable")[:count]]
 
-    def _seeds(self, state: TaskState, pool: _Pool, count: int) -> list[int]:
+    def _siblings(self, state: TaskState, pool: _Pool) -> list[_Pool]:
+        """Those of the subgraph's tuned siblings that are most alike, nearest first."""
         siblings = [
             self._pools[id(s)]
             for s in self.states
@@ -293,9 +310,26 @@ class PoolRounds:
         ]
         space = pool.spaces[0]
         siblings.sort(key=lambda p: space.distance(p.spaces[0]))
+        return siblings[:NEAREST_SIBLINGS]
+
+    def _news(self, state: TaskState, pool: _Pool) -> list[int]:
+        """What is nearest to a sibling's fastest and far from all that was measured here."""
+        for sibling in self._siblings(state, pool):
+            for best in sibling.fastest(1):
+                if (mark := (id(sibling), best)) in pool.heard:
+                    continue
+                pool.heard.add(mark)
+                source = sibling.spaces[int(sibling.recorded.sketch[best])]
+                found = pool.nearest(source, sibling.vectors[best])
+                if found is not None and pool.is_far(found):
+                    return [found]
+        return []
+
+    def _seeds(self, state: TaskState, pool: _Pool, count: int) -> list[int]:
+        siblings = self._siblings(state, pool)
         seeds: list[int] = []
         for rank in range(SEEDS_OF_EACH):
-            for sibling in siblings[:NEAREST_SIBLINGS]:
+            for sibling in siblings:
                 best = sibling.fastest(SEEDS_OF_EACH)
                 if rank >= len(best) or len(seeds) >= count:
                     continue

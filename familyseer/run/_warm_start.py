@@ -24,7 +24,7 @@ from familyseer.run._foreign import (
     read_subgraphs,
     read_target,
 )
-from familyseer.search._rounds import SEEDS_OF_EACH
+from familyseer.search._siblings import SEEDS_OF_EACH
 from familyseer.search._starters import Starters
 from familyseer.subgraphs import Subgraph
 from familyseer.target import describe_target

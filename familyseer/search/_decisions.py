@@ -216,6 +216,15 @@ class DecisionSpace:
         return rows
 
 
+def far_from(space: DecisionSpace, vector: Decisions, others: Sequence[Decisions]) -> bool:
+    """Whether decisions differ from each of some others of the sketch in more than one slot."""
+    if not others:
+        return True
+    starts = [slot.start for slot in space.slots]
+    unlike = np.logical_or.reduceat(np.stack(others) != vector, starts, axis=1)
+    return bool((np.count_nonzero(unlike, axis=1) > 1).all())
+
+
 # of mutations of a tiling, those that move one factor
 _MOVE = 0.6
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from familyseer.search._apply import Applier
 from familyseer.search._cascade import DecisionModel
-from familyseer.search._decisions import OPEN, Decisions, Slot
+from familyseer.search._decisions import OPEN, Decisions, Slot, far_from
 from familyseer.search._sketch import Sketch, sketch_of
 
 structural_hash = importlib.import_module("tvm_ffi").structural_hash
@@ -135,12 +135,18 @@ class Evolution:
             drawn += self.apply([(i, self.sketches[i].sample(self._rng)) for i in which])
         return drawn
 
-    def apply(self, genes: Sequence[Genes]) -> list[Applied]:
-        """Applies decisions that were not tried before; those that fail are remembered."""
+    def apply(self, genes: Sequence[Genes], *, again: bool = False) -> list[Applied]:
+        """Applies decisions that were not tried before; those that fail are remembered.
+
+        Parameters
+        ----------
+        again
+            Also those that were tried.
+        """
         fresh: list[Genes] = []
         for index, vector in genes:
             mark = (index, vector.tobytes())
-            if mark not in self._tried:
+            if again or mark not in self._tried:
                 self._tried.add(mark)
                 fresh.append((index, vector))
         self.applications += len(fresh)
@@ -193,6 +199,12 @@ class Evolution:
     def tell(self, seconds: float, genes: Genes) -> None:
         """Remembers what a measured candidate took."""
         insort(self._measured, (seconds, genes), key=lambda pair: pair[0])
+
+    def is_far(self, genes: Genes) -> bool:
+        """Whether nothing that was measured is a step away: the same but for one decision."""
+        index, vector = genes
+        measured = [other for _, (i, other) in self._measured if i == index]
+        return far_from(self.sketches[index], vector, measured)
 
     def explore(self, elite: Sequence[Genes], places: int, count: int) -> list[Applied]:
         """The best of each of some places where the fastest is not, best predicted first.

@@ -112,6 +112,8 @@ class Proposals:
 
     Attributes
     ----------
+    evolving
+        Whether decisions are searched here, and not by a strategy of the user's.
     seconds_per_trace
         What applying and ranking one trace has cost lately.
     used_up
@@ -138,12 +140,10 @@ class Proposals:
         self._cascade = cascade
         self._max_trials = max_trials or _NO_LIMIT
         self._seen: set[int] = set()
-        self._evolving = isinstance(context.search_strategy, ms.search_strategy.EvolutionarySearch)
+        self.evolving = isinstance(context.search_strategy, ms.search_strategy.EvolutionarySearch)
         self._spaces: list[Any] | None = None
         self._evolution: Evolution | None = None
-        self._seeded: set[tuple[int, bytes]] = set()
         self._read: dict[int, Genes | None] = {}
-        self._offered: set[tuple[int, bytes]] = set()
         self._distances: dict[int, float] = {}
         self._told: list[tuple[float, Any]] = []
         self._started = False
@@ -172,46 +172,18 @@ class Proposals:
 
     def source(self, schedule: Any) -> Source | None:
         """Sketch and decisions of one of this subgraph's schedules, for its siblings to re-fit."""
-        genes = self._genes(schedule) if self._evolving else None
+        genes = self._genes(schedule) if self.evolving else None
         return None if genes is None else (self.evolution.sketches[genes[0]], genes[1])
 
     def distance(self, other: Proposals) -> float:
         """How unlike another subgraph's loops are; infinite if they cannot be compared."""
-        if not (self._evolving and other._evolving):
+        if not (self.evolving and other.evolving):
             return math.inf
         if id(other) not in self._distances:
             mine, theirs = self.evolution.sketches[:1], other.evolution.sketches[:1]
             gaps = (a.distance(b) for a in mine for b in theirs)
             self._distances[id(other)] = min(gaps, default=math.inf)
         return self._distances[id(other)]
-
-    def fit_seeds(self, sources: Sequence[Source], count: int) -> list[Genes]:
-        """Decisions of siblings re-fitted to this subgraph, at most `count` new ones.
-
-        Parameters
-        ----------
-        sources
-            Sketches and decisions of the siblings' candidates, best first.
-        """
-        fitted: list[Genes] = []
-        if not self._evolving:
-            return fitted
-        sketches = self.evolution.sketches
-        for source, vector in sources:
-            if len(fitted) >= count or (offer := (id(source), vector.tobytes())) in self._offered:
-                continue
-            self._offered.add(offer)
-            # where sketches differ in more than decisions, only the like one means the same
-            alike = [s.structure == source.structure for s in sketches]
-            for index, sketch in enumerate(sketches):
-                if any(alike) and not alike[index]:
-                    continue
-                decisions = sketch.refit(source, vector)
-                mark = (index, b"" if decisions is None else decisions.tobytes())
-                if decisions is not None and mark not in self._seeded:
-                    self._seeded.add(mark)
-                    fitted.append((index, decisions))
-        return fitted
 
     def _genes(self, schedule: Any) -> Genes | None:
         digest = int(structural_hash(schedule.mod))
@@ -226,6 +198,7 @@ class Proposals:
         elite: list[Any],
         evolve: bool,
         time_for_search_s: float,
+        news: Sequence[Genes] = (),
         seeds: Sequence[Genes] = (),
         seeds_first: bool = True,
         look: Look = Look.NEAR,
@@ -240,17 +213,21 @@ class Proposals:
             Whether the cost model is worth evolving under; otherwise a sample is ranked.
         time_for_search_s
             Seconds that the search may take; the population is sized to it.
+        news
+            Decisions, as `Siblings.news` gives them; one is proposed, whatever the cost model holds
+            of it.
         seeds
-            Decisions of siblings, as `fit_seeds` gives them.
+            Decisions of siblings, as `Siblings.seeds` gives them.
         seeds_first
             Whether part of the round is theirs; else they earn their place like any other.
         look
             How far to search, where the cost model is worth evolving under.
         """
-        if not self._evolving:
+        if not self.evolving:
             return self._ask_strategy(count)
         evolution, self._wide = self.evolution, look == Look.WIDE
         began, applied_before = self._clock.now(), evolution.applications
+        heard = evolution.rank(evolution.apply(news, again=True)) if news else []
         seeded = evolution.rank(evolution.apply(seeds)) if seeds else []
         population = self._population(time_for_search_s, count, evolve)
         chance = (
@@ -263,14 +240,15 @@ class Proposals:
         elif evolve:
             genes = [g for sch in elite if (g := self._genes(sch)) is not None]
             if look == Look.ELSEWHERE:
-                self._recount()
+                self.recount()
                 explored = evolution.explore(genes, count, population)
             found = [] if explored else evolution.evolve(genes, population, self._seen)
         else:
             drawn = evolution.rank(evolution.draw(population))
             few = len(drawn) < population // 4
             found = sorted([*evolution.recall(count, self._seen), *drawn], key=lambda a: -a.score)
-        picked = self._unseen(seeded, max(1, int(SEED_SHARE * count)) if seeds_first else 0)
+        picked = self._unseen(heard, 1)
+        picked += self._unseen(seeded, max(1, int(SEED_SHARE * count)) if seeds_first else 0)
         picked += self._unseen(explored, count - len(picked))
         found = sorted([*found, *seeded], key=lambda a: -a.score)
         picked += self._choose(found, count - chance - len(picked))
@@ -343,11 +321,14 @@ class Proposals:
 
     def tell(self, measured: Iterable[tuple[float, Any]]) -> None:
         """Remembers what measured schedules took, in seconds."""
-        if self._evolving:
+        if self.evolving:
             self._told += [pair for pair in measured if math.isfinite(pair[0])]
 
-    def _recount(self) -> None:
-        """Tells the evolution only now: it needs design spaces, which are made when first used."""
+    def recount(self) -> None:
+        """Tells the evolution what `tell` was told.
+
+        Not at once: it needs design spaces, which are made when first used.
+        """
         for seconds, sch in self._told:
             if (genes := self._genes(sch)) is not None:
                 self.evolution.tell(seconds, genes)

@@ -15,10 +15,10 @@ from familyseer.measure._timing import expect_model
 from familyseer.records._files import FAILED_RUN_S
 from familyseer.search._builds import BuildTimes
 from familyseer.search._clock import Clock
-from familyseer.search._evolution import Genes
 from familyseer.search._plan import Plan
 from familyseer.search._policy import FORESEE_GAIN, appetite_after
 from familyseer.search._proposals import Look, Proposals
+from familyseer.search._siblings import Siblings
 from familyseer.search._starters import Start, Starters
 from familyseer.search._task import TaskState
 from familyseer.tactics import Tactics
@@ -42,8 +42,8 @@ SAMPLES_TO_EVOLVE = 12
 SAMPLES_TO_EVOLVE_FIRST = 32
 # full rounds without gain after which every other search of a subgraph looks elsewhere
 STALLED = 1.0
-# siblings whose best candidates are re-fitted, and how many of each
-NEAREST_SIBLINGS, SEEDS_OF_EACH = 6, 3
+# candidates of a round that may give one of its places to what a sibling has found
+LEAST_TO_HEAR = 4
 
 
 class Rounds:
@@ -121,6 +121,7 @@ class Rounds:
             key: Start(context.mod, known.get(state.subgraph.key, Starters()))
             for state, (key, context) in zip(states, self._contexts.items(), strict=True)
         }
+        self._siblings = Siblings(self.states, self._proposals, self._starts)
 
     def close(self) -> None:
         """Lets go of the search strategies, and of the libraries kept for comparison."""
@@ -154,7 +155,8 @@ class Rounds:
                     elite=[*openers, *(sch for _, sch in state.elite)],
                     evolve=self._model_ready(state, kind),
                     time_for_search_s=self._time_for_search(count),
-                    seeds=self._seeds(state, count) if self.tactics.seeds else (),
+                    news=self._siblings.news(state) if self._listens(state, kind, count) else (),
+                    seeds=self._siblings.seeds(state, count) if self.tactics.seeds else (),
                     seeds_first=kind == "first",
                     look=_look(state, kind),
                 )
@@ -245,30 +247,10 @@ class Rounds:
         state.exhausted = state.exhausted or proposals.used_up
         return done
 
-    def _seeds(self, state: TaskState, count: int) -> Sequence[Genes]:
-        """Decisions of tuned siblings re-fitted to a subgraph, the most alike siblings' first."""
-        proposals = self._proposals[id(state)]
-        siblings = [
-            (self._proposals[id(s)], s)
-            for s in self.states
-            if s.family == state.family and s is not state and s.elite
-        ]
-        near = sorted(siblings, key=lambda pair: proposals.distance(pair[0]))[:NEAREST_SIBLINGS]
-        sources = [
-            source
-            for rank in range(SEEDS_OF_EACH)
-            for other, sibling in near
-            if rank < len(sibling.elite)
-            and (source := other.source(sibling.elite[rank][1])) is not None
-        ]
-        seeds = proposals.fit_seeds(sources, count)
-        earlier = self._starts[id(state)].sources(
-            lambda: proposals.evolution.sketches, NEAREST_SIBLINGS, SEEDS_OF_EACH
-        )
-        # each once: re-fitting costs more than remembering that it was done
-        while earlier and len(seeds) < count:
-            seeds += proposals.fit_seeds([earlier.popleft()], count - len(seeds))
-        return seeds
+    def _listens(self, state: TaskState, kind: str, count: int) -> bool:
+        """Whether a round has a place for a sibling's find: not while its own search gets on."""
+        room = kind == "steepest" and count >= LEAST_TO_HEAR
+        return self.tactics.seeds and room and state.stalls >= STALLED
 
     def _model_ready(self, state: TaskState, kind: str) -> bool:
         ask = getattr(self.cost_model, "experience", None)

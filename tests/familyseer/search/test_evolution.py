@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from familyseer.search._decisions import TILE, Decisions
+from familyseer.search._decisions import TILE, Decisions, Slot
 from familyseer.search._proposals import new_context
 from familyseer.search._sketch import Sketch, sketch_of, sketches_of
 from familyseer.tvm_env import load_tvm
@@ -198,6 +198,27 @@ def test_a_place_is_where_the_fastest_is_not(space: Space) -> None:
         alike = all((anchor == fastest[1])[s.start : s.stop].all() for s in fixed)
         assert index != fastest[0] or not alike
     assert {1, 2, 3} <= numbers
+
+
+def test_far_is_more_than_one_decision_from_all_that_was_measured(space: Space) -> None:
+    evolution, sketch = space.evolution(), space.sketches[0]
+    first, second = [slot for slot in sketch.slots if slot.kind == TILE][:2]
+    vector = sketch.sample(np.random.default_rng(0))
+
+    def changed(*slots: Slot) -> Decisions:
+        other = vector.copy()
+        for slot in slots:
+            other[slot.start : slot.stop] = np.roll(other[slot.start : slot.stop], 1)
+        assert all(np.any(other[s.start : s.stop] != vector[s.start : s.stop]) for s in slots)
+        return other
+
+    assert evolution.is_far((0, vector))
+    evolution.tell(1e-3, (0, vector))
+    assert [evolution.is_far((0, v)) for v in (vector, changed(first))] == [False, False]
+    assert evolution.is_far((0, changed(first, second)))
+    assert evolution.is_far((1, vector))
+    evolution.tell(1e-3, (0, changed(second)))
+    assert not evolution.is_far((0, changed(first, second)))
 
 
 def test_places_are_bred_from_the_fastest_measured_there(space: Space) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from familyseer.search._proposals import Look, Proposals, new_context
+from familyseer.search._siblings import Refits
 from familyseer.subgraphs import Subgraph, subgraph_key
 from familyseer.tvm_env import load_tvm
 
@@ -101,13 +102,58 @@ def test_a_siblings_best_is_refitted_once_and_proposed_first(
     source = tuned.source(best)
     assert source is not None
     assert young.distance(tuned) == pytest.approx(1 + np.log2(128 / 96))
-    seeds = young.fit_seeds([source], 4)
+    refits = Refits(young.evolution)
+    seeds = refits.seeds([source], 4)
     assert seeds
-    assert young.fit_seeds([source], 4) == []
+    assert refits.seeds([source], 4) == []
     schedules, _ = young.propose(4, elite=[], evolve=False, time_for_search_s=0.2, seeds=seeds)
     proposed = [young.evolution.genes_of(sch) for sch in schedules]
     wanted = [(index, vector.tobytes()) for index, vector in seeds]
     assert any(genes and (genes[0], genes[1].tobytes()) in wanted for genes in proposed)
+
+
+class Against:
+    """A model that holds some candidates to be slow."""
+
+    def __init__(self) -> None:
+        self.slow: set[str] = set()
+
+    def predict(self, _context: Any, candidates: list[Any]) -> np.ndarray:
+        return np.asarray([float(c.sch.mod.script() not in self.slow) for c in candidates])
+
+
+def test_what_a_sibling_found_is_proposed_once_though_the_model_holds_it_to_be_slow(
+    cpu: Any, make_dense: Any, model: Any
+) -> None:
+    against = Against()
+    tuned = proposals_for(make_dense(128, 128, 128), cpu, model)
+    young = proposals_for(make_dense(64, 96, 128), cpu, against)
+    source = tuned.source(tuned.propose(4, elite=[], evolve=False, time_for_search_s=0.2)[0][0])
+    assert source is not None
+    refits = Refits(young.evolution)
+    news = refits.news([source])
+    assert news
+    assert refits.news([source]) == []
+    # applied before, and left
+    against.slow = set(scripts([a.schedule for a in young.evolution.apply(news)]))
+    options: dict[str, Any] = {"elite": [], "evolve": True, "time_for_search_s": 0.2}
+    assert not against.slow & set(scripts(young.propose(6, **options)[0]))
+    assert len(against.slow & set(scripts(young.propose(6, news=news, **options)[0]))) == 1
+    assert not against.slow & set(scripts(young.propose(6, news=news[:1], **options)[0]))
+
+
+def test_what_a_sibling_found_is_no_news_where_its_like_was_measured(
+    cpu: Any, make_dense: Any, model: Any
+) -> None:
+    tuned, again = (proposals_for(make_dense(128, 128, 128), cpu, model) for _ in range(2))
+    best = tuned.propose(4, elite=[], evolve=False, time_for_search_s=0.2)[0][0]
+    source = tuned.source(best)
+    assert source is not None
+    again.tell([(1e-3, best)])
+    again.recount()
+    refits = Refits(again.evolution)
+    assert refits.news([source]) == []
+    assert refits.seeds([source], 1)
 
 
 def test_a_look_back_searches_no_further(cpu: Any, make_dense: Any, model: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -12,6 +13,7 @@ from familyseer.search._sketch import Sketch
 from familyseer.tvm_env import load_tvm
 
 tvm = load_tvm(intrinsics=True)
+serialization = importlib.import_module("tvm_ffi.serialization")
 
 
 Job = tuple[Sketch, Decisions, int]
@@ -63,7 +65,7 @@ class Applier:
 
     def __init__(self, context: Any) -> None:
         self._context = context
-        self._copies: list[Any] = []
+        self._text = ""
 
     def apply(self, jobs: Sequence[Job]) -> list[Any | None]:
         """As `apply_decisions` of each sketch, vector and seed, in order."""
@@ -77,21 +79,20 @@ class Applier:
             return [apply_decisions(context, *job, mod) for job in jobs[first::threads]]
 
         done: list[Any | None] = [None] * len(jobs)
-        mods = self._modules(threads)
+        mods = [self._copy() for _ in range(threads)]
         for first, schedules in enumerate(_pool(most).map(work, range(threads), mods)):
             done[first::threads] = schedules
         return done
 
-    def _modules(self, count: int) -> list[Any]:
-        """One for each thread: schedules made side by side must not share a module.
+    def _copy(self) -> Any:
+        """A module for one thread: schedules made side by side must not share one.
 
-        MetaSchedule's own threads have their copies, too. They are kept, for to make one takes as
-        long as to apply a trace.
+        MetaSchedule's own threads have their copies, too. TVM's `load_json` would take seven times as
+        long, for it looks in Python for what older versions wrote.
         """
-        if len(self._copies) < count:
-            text = tvm.ir.save_json(self._context.mod)
-            self._copies += [tvm.ir.load_json(text) for _ in range(count - len(self._copies))]
-        return self._copies[:count]
+        if not self._text:
+            self._text = serialization.to_json_graph_str(self._context.mod)
+        return serialization.from_json_graph_str(self._text)
 
 
 @lru_cache(maxsize=1)

@@ -1,6 +1,6 @@
 """What tuned siblings lend a subgraph: their fastest candidates, re-fitted to its loops.
 
-*Seeds* compete with what the subgraph's own search comes upon, but in its first round. *News* do
+*Seeds* compete with what the subgraph's own search comes upon, except in its first round. *News* do
 not: what the models hold to be slow stays unmeasured in every member of a family, until one of them
 comes upon it and finds it fast. Then the others measure it, whatever the models say.
 """

@@ -87,8 +87,8 @@ class Applier:
     def _copy(self) -> Any:
         """A module for one thread: schedules made side by side must not share one.
 
-        MetaSchedule's own threads have their copies, too. TVM's `load_json` would take seven times as
-        long, for it looks in Python for what older versions wrote.
+        MetaSchedule's own threads have their copies, too. TVM's `load_json` would take seven times
+        as long, for it looks in Python for what older versions wrote.
         """
         if not self._text:
             self._text = serialization.to_json_graph_str(self._context.mod)

@@ -23,10 +23,9 @@ from familyseer.search._decisions import DecisionSpace, far_from
 from familyseer.search._policy import FORESEE_GAIN, appetite_after
 from familyseer.search._proposals import RANDOM_SHARE, SEED_SHARE
 from familyseer.search._rounds import (
-    LEAST_TO_HEAR,
     SAMPLES_TO_EVOLVE,
     SAMPLES_TO_EVOLVE_FIRST,
-    STALLED,
+    listens,
 )
 from familyseer.search._siblings import NEAREST_SIBLINGS, SEEDS_OF_EACH
 from familyseer.search._task import TaskState
@@ -102,6 +101,14 @@ class _Pool:
         measured = np.flatnonzero(self.measured & (self.recorded.sketch == kind))
         others = [self.vectors[int(i)] for i in measured]
         return far_from(self.spaces[int(kind)], self.vectors[index], others)
+
+    def new_from(self, sibling: _Pool, index: int, known: set[tuple[int, int]]) -> int | None:
+        """As `nearest` to a sibling's candidate, which is known from now on; None if it was."""
+        if (mark := (id(sibling), index)) in known:
+            return None
+        known.add(mark)
+        space = sibling.spaces[int(sibling.recorded.sketch[index])]
+        return self.nearest(space, sibling.vectors[index])
 
     def nearest(self, space: DecisionSpace, vector: Any) -> int | None:
         """The open candidate whose decisions are nearest to a sibling's, re-fitted; None if far."""
@@ -204,7 +211,7 @@ class PoolRounds:
         news: list[int] = []
         seeds: list[int] = []
         if self.tactics.seeds:
-            if kind == "steepest" and count >= LEAST_TO_HEAR and state.stalls >= STALLED:
+            if listens(state, kind, count):
                 news = self._news(state, pool)
             seeds = [i for i in self._seeds(state, pool, count) if i not in news]
         known = self.cost_model.experience(state.family)
@@ -316,11 +323,7 @@ class PoolRounds:
         """What is nearest to a sibling's fastest and far from all that was measured here."""
         for sibling in self._siblings(state, pool):
             for best in sibling.fastest(1):
-                if (mark := (id(sibling), best)) in pool.heard:
-                    continue
-                pool.heard.add(mark)
-                source = sibling.spaces[int(sibling.recorded.sketch[best])]
-                found = pool.nearest(source, sibling.vectors[best])
+                found = pool.new_from(sibling, best, pool.heard)
                 if found is not None and pool.is_far(found):
                     return [found]
         return []
@@ -333,11 +336,7 @@ class PoolRounds:
                 best = sibling.fastest(SEEDS_OF_EACH)
                 if rank >= len(best) or len(seeds) >= count:
                     continue
-                if (mark := (id(sibling), best[rank])) in pool.seeded:
-                    continue
-                pool.seeded.add(mark)
-                source = sibling.spaces[int(sibling.recorded.sketch[best[rank]])]
-                found = pool.nearest(source, sibling.vectors[best[rank]])
+                found = pool.new_from(sibling, best[rank], pool.seeded)
                 if found is not None and found not in seeds:
                     seeds.append(found)
         return seeds

@@ -146,6 +146,7 @@ class Rounds:
         if count < 1:
             state.exhausted = True
             return Plan(kind, state, [], 0.0)
+        hears = self.tactics.seeds and listens(state, kind, count)
         with self.clock.phase("search"):
             openers = start.openers(count)
             schedules: list[Any] = []
@@ -155,7 +156,7 @@ class Rounds:
                     elite=[*openers, *(sch for _, sch in state.elite)],
                     evolve=self._model_ready(state, kind),
                     time_for_search_s=self._time_for_search(count),
-                    news=self._siblings.news(state) if self._listens(state, kind, count) else (),
+                    news=self._siblings.news(state) if hears else (),
                     seeds=self._siblings.seeds(state, count) if self.tactics.seeds else (),
                     seeds_first=kind == "first",
                     look=_look(state, kind),
@@ -246,11 +247,6 @@ class Rounds:
         state.close_round(own_s, len(done) or len(schedules))
         state.exhausted = state.exhausted or proposals.used_up
         return done
-
-    def _listens(self, state: TaskState, kind: str, count: int) -> bool:
-        """Whether a round has a place for a sibling's find: not while its own search gets on."""
-        room = kind == "steepest" and count >= LEAST_TO_HEAR
-        return self.tactics.seeds and room and state.stalls >= STALLED
 
     def _model_ready(self, state: TaskState, kind: str) -> bool:
         ask = getattr(self.cost_model, "experience", None)
@@ -366,6 +362,11 @@ class Rounds:
         if tell is not None and known:
             context = self._contexts[id(state)]
             tell(context, [m.candidate for m in known], [m.resources for m in known])
+
+
+def listens(state: TaskState, kind: str, count: int) -> bool:
+    """Whether a round has a place for a sibling's find: not while its own search gets on."""
+    return kind == "steepest" and count >= LEAST_TO_HEAR and state.stalls >= STALLED
 
 
 def _look(state: TaskState, kind: str) -> Look:

@@ -122,8 +122,9 @@ class Siblings:
         return self._refits_of(state).news(self._fastest(state, range(1)))
 
     def _refits_of(self, state: TaskState) -> Refits:
-        evolution = self._proposals[id(state)].evolution
-        return self._refits.setdefault(id(state), Refits(evolution))
+        if id(state) not in self._refits:
+            self._refits[id(state)] = Refits(self._proposals[id(state)].evolution)
+        return self._refits[id(state)]
 
     def _fastest(self, state: TaskState, places: Iterable[int]) -> list[Source]:
         """Siblings' candidates at some places among their fastest, the nearest siblings' first."""

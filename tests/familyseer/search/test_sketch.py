@@ -134,7 +134,7 @@ def test_threads_apply_what_one_applies(padded: Space, cpu: Any, threads: int) -
     impossible[next(slot.start for slot in jobs[1][0].slots if slot.kind == CHOICE)] = 1 << 20
     jobs[1] = (jobs[1][0], impossible, 1)
     one, many = Applier(alone), Applier(together)
-    # the second time on modules that schedules were made from already
+    # the second time with modules made of what the first has kept
     found = [[s and s.mod.script() for s in a.apply(jobs)] for a in (one, many, many)]
     assert found[0] == found[1] == found[2]
     assert [script is None for script in found[0]] == [i == 1 for i in range(len(jobs))]
